@@ -267,6 +267,22 @@ def _read(text):
     return tuple(items) if marks else items[0]
 
 
+def _read_line(line):
+    """The arguments in a line of tasks.txt. Where _write's text is JSON as well, it means the same."""
+    import json
+
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        pass
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(2 * limit)  # what could be written can be read
+    try:
+        return _read(line)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def _read_items(tokens, closing):
     """What stands before the closing bracket: the values, and the commas and colons between them."""
     items, marks = [], []
@@ -477,6 +493,8 @@ else
     record="$folder/records/$task.$attempt.running"
 fi
 
+own_path=$PATH # whatever the activation makes of it
+
 # 2. The record. Its name tells the end: TASK.ATTEMPT.running becomes TASK.ATTEMPT.exit-CODE.
 note() { [ -z "$record" ] || printf '%s: %s\n' "$1" "$2" >>"$record"; }
 fail() {
@@ -485,7 +503,7 @@ fail() {
     exit 1
 }
 end() {
-    code=$?
+    code=$? PATH=$own_path
     mkdir -p "$folder/records"
     note ended "$(date +%Y-%m-%dT%H:%M:%S%z)"
     mv -f "$record" "${record%.running}.exit-$code"
@@ -594,12 +612,13 @@ def _submit(engine, record, lines, dry_run):
     def save(record):
         _save(os.path.join(folder, "record.json"), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
+    command = engine.command(record)
     folder = _folder_name(record["name"])
     if not dry_run:
         engine.find()
         folder = _new_folder(folder)
     script = os.path.join(folder, "job.sh")
-    record = record | {"id": None, "command": engine.command(record, script), "submitted": _now()}
+    record = record | {"id": None, "command": command + [script], "submitted": _now()}
     if dry_run:
         print(_job_script(folder, record, engine))
         print("# To submit it:\n" + shlex.join(record["command"]))
@@ -687,7 +706,7 @@ class _GridEngine:
         if not shutil.which("qsub"):
             raise SubmitError(f"there is no Grid Engine on this machine: qsub was not found. {_WAYS_OUT}")
 
-    def command(self, record, script):
+    def command(self, record):
         request = record["request"]
         # -b n -C "" -S: a script, no #$ lines in it, and bash, whatever the site's defaults are. The job script opens its
         # files and changes the folder itself, for Grid Engine expands $HOME and refuses : and , in such paths.
@@ -709,7 +728,7 @@ class _GridEngine:
             words += ["-l", f"h_rt={request['walltime']}"]
         if request["queue"]:
             words += ["-q", request["queue"]]
-        return words + request["options"] + [script]
+        return words + request["options"]
 
     def _where(self):
         return f"into the table [tool.grid.{self.name}] of {os.path.join(PROJECT, 'pyproject.toml')}"
@@ -766,10 +785,10 @@ class _Background:
     def find(self):
         pass
 
-    def command(self, record, script):
+    def command(self, record):
         # set -m: a process group of its own, by which the job and all that it starts can be stopped
         start = 'set -m; GRID_BACKGROUND=1 bash "$0" </dev/null >/dev/null 2>&1 & echo $!'
-        return ["bash", "-c", start, script]
+        return ["bash", "-c", start]
 
     def hint(self, words):
         return ""
@@ -869,7 +888,6 @@ def _jobs():
 def _run(folder, task):
     """Run task number `task` of a submission: the script as __main__, with words that carry their values in sys.argv."""
     import itertools
-    import json
     import signal
     import types
 
@@ -877,12 +895,7 @@ def _run(folder, task):
         line = next(itertools.islice(file, task - 1, None), None)
     if line is None:
         sys.exit(f"grid: {folder}/tasks.txt has no line {task}")
-    try:
-        args = json.loads(line)  # where it is JSON as well, it means the same; see _write
-    except (ValueError, RecursionError):
-        sys.setrecursionlimit(2 * sys.getrecursionlimit())  # what could be written can be read
-        args = _read(line)
-        sys.setrecursionlimit(sys.getrecursionlimit() // 2)
+    args = _read_line(line)
     script = _load(os.path.join(folder, "record.json"))["script"]
     _note("python", f"{sys.executable} {sys.version.split()[0]}")
     try:

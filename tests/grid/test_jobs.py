@@ -1,0 +1,331 @@
+"""The promises about a job that runs: what it gets, where its output goes, and how it fails. In the background of this
+machine; tests/engines has the same on real schedulers."""
+
+import os
+import pickle
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from values import NASTY, same
+
+PICKLE = "import pickle\nfrom grid import typecast\npickle.dump(typecast(), open('got', 'wb'))\n"
+
+
+def test_nothing_heavy_is_imported_for_typecast(folder):
+    """A worker that only wants typecast pays for re and little else."""
+    modules = "import sys; {}; print(*(name for name in sys.modules if '.' not in name and name[0] != '_'))"
+    bare = subprocess.check_output([sys.executable, "-c", modules.format("import re")], text=True).split()
+    with_grid = subprocess.check_output([sys.executable, "-c", modules.format("from grid import *")], text=True).split()
+    assert set(with_grid) - set(bare) == {"grid"}
+
+
+def test_dry_run_prints_script_and_command_and_does_nothing(folder, capsys):
+    folder.write("worker.py", "")
+    folder.program("qsub", "touch called")
+    job = folder.grid.submit_script("worker.py", [1], memory="3G", scheduler="gridengine", log_dir="logs", dry_run=True)
+    printed = capsys.readouterr().out
+    assert job.id is None and sorted(os.listdir()) == ["bin", "grid.py", "worker.py"]
+    script, _, command = printed.partition("# To submit it:\n")
+    assert script.startswith("#!/bin/bash") and f"workdir={shlex.quote(os.getcwd())}" in script
+    words = (
+        "qsub -terse -notify -b n -j n -C  -S /bin/bash -wd / -o /dev/null -e /dev/null -N worker -l h_vmem=3G".split(
+            " "
+        )
+    )
+    assert shlex.split(command) == [*words, str(job.folder / "job.sh")]
+
+
+def test_the_call_of_qsub_holds_what_was_asked_for(folder):
+    folder.write("worker.py", "")
+    folder.write("pyproject.toml", "[tool.grid.gridengine]\nmemory='mem'\ncuda='gpu'\nparallel_environment='smp'\n")
+    folder.program("qsub", 'printf "%s\\0" "$@" >arguments; echo 7')
+    keywords = dict(memory="1.5G", cuda=2, cores=4, walltime="1:30:00", queue="long", options=["-P", "a b"])
+    folder.grid.submit_script("worker.py", scheduler="gridengine", log_dir="logs", name="3 $x", **keywords)
+    words = (folder.path / "arguments").read_text().split("\0")
+    asked = "-N job_3_x -l mem=384M -l gpu=2 -pe smp 4 -l h_rt=5400 -q long -P".split()
+    assert words[words.index("-N") : -2] == [*asked, "a b"] and words[-2].endswith("/job.sh")
+
+
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("a", "a"),
+        ("3d", "job_3d"),
+        ('it\'s a "test" $HOME;echo ü', "it_s_a_test_HOME_echo_"),
+        ("", "job"),
+        ("-x", "job_-x"),
+    ],
+)
+def test_any_name_becomes_one_that_schedulers_take(grid, name, wanted):
+    assert grid._job_name(name) == wanted
+    assert len(grid._job_name("x" * 1000)) <= 110
+
+
+@pytest.mark.parametrize(
+    "text, size",
+    [
+        ("2G", "2G"),
+        ("500M", "500M"),
+        ("1.5g", "1536M"),
+        ("2GB", "2G"),
+        ("2GiB", "2G"),
+        (".5K", "1K"),
+        ("1T", "1024G"),
+        ("1.1K", "2K"),
+    ],
+)
+def test_memory_is_converted_and_never_falls_short(grid, text, size):
+    assert grid._size(grid._bytes(text)) == size
+
+
+@pytest.mark.parametrize(
+    "text, seconds", [(90, 90), ("90", 90), ("90m", 5400), ("1.5h", 5400), ("1d", 86400), ("1:30:00", 5400)]
+)
+def test_walltime_is_converted(grid, text, seconds):
+    assert grid._seconds(text) == seconds
+
+
+def test_any_value_arrives(folder):
+    folder.write("worker.py", PICKLE)
+    args = [NASTY, {"a": {(1, 2.5): [None, True]}}, b"\0\xff", float("inf"), {1, "1"}, 1j, *NASTY]
+    assert folder.run("worker.py", args).code == 0
+    assert same(pickle.loads((folder.path / "got").read_bytes()), args)
+    assert not list(folder.path.rglob("pwned"))
+
+
+def test_ten_megabytes_of_arguments_arrive(folder):
+    folder.write("worker.py", PICKLE)
+    args = [[float(number) + 0.123456 for number in range(700_000)], "x" * 1_000_000, ["a\n"] * 100_000]
+    assert folder.run("worker.py", args).code == 0
+    assert pickle.loads((folder.path / "got").read_bytes()) == args
+
+
+def test_the_job_runs_where_it_was_submitted_with_as_many_threads_as_cores(folder, monkeypatch):
+    folder.write("worker.py", "import os; print(os.getcwd(), os.environ['OMP_NUM_THREADS'], os.environ['GRID_JOB_ID'])")
+    below = folder.path / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    ended = folder.run("../worker.py", cores=3)
+    assert (ended.out, ended.job.stdout.parent) == (f"{below} 3 {ended.job.id}\n", below / "logs")
+    folder.grid.limit_threads(3)
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["OPENBLAS_NUM_THREADS"] == "3"
+
+
+def test_output_goes_to_the_home_directory_and_is_named_as_grid_engine_users_know_it(folder):
+    folder.write("worker.py", "import sys; print('out'); print('err', file=sys.stderr)")
+    ended = folder.run("worker.py", log_dir="~", name="trial")
+    assert (folder.home / f"trial.o{ended.job.id}").read_text() == "out\n"
+    assert (folder.home / f"trial.e{ended.job.id}").read_text() == "err\n"
+
+
+def test_output_reaches_the_log_as_it_is_printed(folder):
+    folder.write("worker.py", "import os, time\nprint('begun')\nwhile not os.path.exists('go'): time.sleep(0.05)")
+    job = folder.grid.submit_script("worker.py", log_dir="logs")
+    folder.wait_until(lambda: job.stdout.exists() and job.stdout.read_text() == "begun\n", "printed is in the log")
+    folder.write("go", "")
+
+
+WORKERS = {
+    "argparse": (
+        """
+import argparse
+from grid import typecast
+parser = argparse.ArgumentParser()
+parser.add_argument("--n", type=int)
+parser.add_argument("--layers", type=typecast)
+parser.add_argument("--names", nargs="+")
+parser.add_argument("rest", nargs="*")
+print(vars(parser.parse_args()))""",
+        ["--n", 3, "--layers", [4, 2], "--names", "a b", "$HOME", 0.5, "--", "-x", True],
+        "{'n': 3, 'layers': [4, 2], 'names': ['a b', '$HOME', '0.5'], 'rest': ['-x', 'True']}",
+    ),
+    "sys.argv": (
+        "import sys; print(sys.argv[1:], ' '.join(sys.argv[1:]), sys.argv[0].endswith('worker.py'))",
+        ["a b", 1.5, None, [1, "x"], "42"],
+        """['a b', '1.5', 'None', "[1, 'x']", '42'] a b 1.5 None [1, 'x'] 42 True""",
+    ),
+    "click": (
+        """
+import click
+@click.command()
+@click.option("--n", type=int)
+@click.argument("names", nargs=-1)
+def main(n, names):
+    print(n, names)
+main()""",
+        ["--n", 3, "a b", 1.5],
+        "3 ('a b', '1.5')",
+    ),
+    "a process pool with spawn": (
+        """
+import multiprocessing
+from grid import typecast
+def square(x):
+    return x * x
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        print(pool.map(square, typecast()))""",
+        [1, 2.5],
+        "[1, 6.25]",
+    ),
+    "pickle of its own classes, and atexit": (
+        """
+import atexit, pickle, sys
+class Model: pass
+print(type(pickle.loads(pickle.dumps(Model()))) is Model, __name__, sys.modules["__main__"].Model is Model)
+atexit.register(lambda: print(pickle.dumps(Model()) != b"", __file__.endswith("worker.py")))""",
+        [],
+        "True __main__ True\nTrue True",
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", WORKERS)
+def test_a_script_of_any_shape_gets_what_it_expects(folder, shape):
+    text, args, printed = WORKERS[shape]
+    folder.write("worker.py", text)
+    ended = folder.run("worker.py", args)
+    assert (ended.out.strip(), ended.err, ended.code) == (printed, "", 0)
+
+
+def test_a_script_in_another_folder_imports_what_is_beside_it(folder):
+    folder.write("code/helper.py", "x = 5")
+    folder.write("code/worker.py", "import helper, sys; print(helper.x, sys.path[0])")
+    assert folder.run("code/worker.py").out == f"5 {folder.path / 'code'}\n"
+
+
+@pytest.mark.parametrize(
+    "text, code, reason, err",
+    [
+        ("import sys; sys.exit(3)", 3, "", ""),
+        ("import sys; sys.exit('no data')", 1, "no data", "no data\n"),
+        (
+            "def f():\n    return 1 / 0\nf()",
+            1,
+            "ZeroDivisionError: division by zero",
+            'worker.py", line 3, in <module>',
+        ),
+        ("x = (", 1, "SyntaxError", "'(' was never closed"),
+        ("import os; os._exit(5)", 5, "", ""),
+        ("import os; os.kill(os.getpid(), 9)", 137, "", "Killed"),
+    ],
+)
+def test_the_end_of_the_script_is_the_end_of_the_job(folder, text, code, reason, err):
+    folder.write("worker.py", text)
+    ended = folder.run("worker.py")
+    assert ended.code == code and ended.reason.startswith(reason) and err in ended.err
+    assert "grid.py" not in ended.err, "the traceback shows what is not the user's"
+
+
+def broken(folder):
+    """A virtual environment whose Python is gone."""
+    folder.write("env/bin/activate", f"VIRTUAL_ENV={shlex.quote(str(folder.path / 'env'))}; export VIRTUAL_ENV\n")
+    return "source env/bin/activate"
+
+
+@pytest.mark.parametrize(
+    "activate, cause",
+    [
+        ("source missing/activate", "the environment cannot be activated: source missing/activate"),
+        ("false", "the environment cannot be activated: false"),
+        ("source 'missing", "the environment cannot be activated: source 'missing"),
+        ("PATH=/nowhere:/bin/nothing", "there is no python after: PATH=/nowhere"),
+        (broken, "env has no python on .*: make it again"),
+    ],
+)
+def test_an_environment_that_fails_ends_the_job_and_names_the_cause(folder, activate, cause, monkeypatch):
+    folder.write("worker.py", "open('ran', 'w')")
+    activate = activate(folder) if callable(activate) else activate
+    ended = folder.run("worker.py", [], activate)
+    assert ended.code == 1 and not (folder.path / "ran").exists(), "it ran in the wrong environment"
+    assert re.search(cause, ended.err) and re.search(cause, ended.reason)
+
+
+def test_an_activation_that_exits_is_recorded(folder):
+    folder.write("worker.py", "open('ran', 'w')")
+    assert folder.run("worker.py", [], "exit 9").code == 9
+    assert not (folder.path / "ran").exists()
+
+
+def test_a_real_environment_is_used(folder):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "env"], check=True)
+    folder.write("worker.py", "import sys; print(sys.prefix)")
+    activate = f"export VIRTUAL_ENV={shlex.quote(str(folder.path / 'env'))}; PATH=$VIRTUAL_ENV/bin:$PATH"
+    assert folder.run("worker.py", [], activate).out == f"{folder.path / 'env'}\n"
+
+
+def test_what_is_gone_when_the_job_starts_is_named(folder):
+    """The working directory, the script, the Python: each may vanish while a job waits."""
+    (folder.path / "there").mkdir()
+    shutil.copy("grid.py", "there")
+    folder.write("there/worker.py", "")
+    os.chdir("there")
+    # a qsub that runs the job only after the test has removed something
+    folder.program(
+        "qsub", 'echo $$; (until [ -e ../go ]; do sleep 0.05; done; JOB_ID=$$ bash "${@: -1}") >/dev/null 2>&1 &'
+    )
+    for remove, cause in (
+        (lambda: os.remove("worker.py"), "the script cannot be read: .*worker.py"),
+        (lambda: shutil.rmtree(folder.path / "there"), "the working directory .*there cannot be entered"),
+    ):
+        job = folder.grid.submit_script("worker.py", scheduler="gridengine", log_dir=folder.path / "logs")
+        remove()
+        folder.write("go", "")
+        ended = folder.end(job)
+        assert ended.code == 1 and re.search(cause, ended.reason) and re.search(cause, ended.err)
+        os.remove("/" + str(folder.path / "go"))
+        folder.write("there/worker.py", "")
+        os.chdir(folder.path / "there")
+
+
+def test_a_job_can_be_run_again_by_hand(folder):
+    folder.write("worker.py", "import sys; print(sys.argv[1:]); sys.exit(4)")
+    ended = folder.run("worker.py", ["a b", 2])
+    before = sorted(ended.job.folder.rglob("*"))
+    by_hand = subprocess.run(["bash", str(ended.job.folder / "job.sh"), "1"], capture_output=True, text=True, cwd="/")
+    assert (by_hand.stdout, by_hand.stderr, by_hand.returncode) == ("['a b', '2']\n", "", 4)
+    assert sorted(ended.job.folder.rglob("*")) == before, "a run by hand must leave the record alone"
+
+
+def test_the_folder_is_readable(folder):
+    folder.write("worker.py", "")
+    job = folder.run("worker.py", [0.1, [64, 32], "a b"]).job
+    assert (job.folder / "tasks.txt").read_text() == '[0.1, [64, 32], "a b"]\n'
+    assert [path.name for path in (job.folder / "records").iterdir()] == ["1.1.exit-0"]
+    again = folder.grid.Job(job.folder)
+    assert (again.id, again.name, again.scheduler) == (job.id, "worker", "background")
+
+
+def test_two_submissions_at_once_are_two_jobs(folder):
+    folder.write("worker.py", "")
+    code = "from grid import *; print(submit_script('worker.py', log_dir='logs').folder)"
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert len({process.communicate()[0] for process in both}) == 4 == len(folder.jobs())
+
+
+def test_qstat_shows_and_qdel_stops(folder, capsys):
+    folder.write("worker.py", "import time; time.sleep(100)")
+    jobs = [folder.grid.submit_script("worker.py", name=name, log_dir="logs") for name in ("one", "two")]
+    folder.wait_until(lambda: len(list(folder.path.glob(".grid/*/records/*.running"))) == 2, "both jobs run")
+    folder.grid.qstat()
+    printed = capsys.readouterr().out
+    assert all(job.id in printed and job.name in printed for job in jobs) and printed.count("running") == 2
+    assert folder.grid.qdel(jobs[0]) == [jobs[0].id]
+    assert folder.end(jobs[0]).code == 143
+    assert folder.grid.qdel() == [jobs[1].id]
+    assert folder.end(jobs[1]).code == 143
+    folder.grid.qstat()
+    assert capsys.readouterr().out == "no jobs are waiting or running\n"
+
+
+def test_a_stopped_job_can_save_and_leave(folder):
+    text = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(7)))\n"
+    folder.write("worker.py", text + "open('ready', 'w')\ntime.sleep(100)")
+    job = folder.grid.submit_script("worker.py", log_dir="logs")
+    folder.wait_until(lambda: os.path.exists("ready"), "the script has begun")
+    folder.grid.qdel(job)
+    assert folder.end(job).code == 7 and job.stdout.read_text() == "saved\n"
