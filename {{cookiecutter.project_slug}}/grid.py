@@ -28,6 +28,8 @@ __all__ = "submit_script typecast limit_threads qstat qdel Job GridError Argumen
 
 GRID_FILE = os.path.abspath(__file__)
 PROJECT = os.path.dirname(GRID_FILE)
+PYPROJECT = os.path.join(PROJECT, "pyproject.toml")
+CALL_TIMEOUT = 60  # seconds that a scheduler's command may take
 
 
 class GridError(Exception):
@@ -93,6 +95,7 @@ def submit_script(
     """
     if unknown:
         raise ArgumentError(_unknown_keywords(unknown, submit_script))
+    _check("options", options, isinstance(options, (list, tuple)), 'a list of words, such as ["-P", "vision"]')
     script = _script_path(path)
     line = _task_line(args)
     engine = _engine(scheduler)
@@ -102,7 +105,7 @@ def submit_script(
         "cores": _count("cores", cores, 1),
         "walltime": _seconds(walltime),
         "queue": None if queue is None else _text("queue", queue),
-        "options": _words("options", options),
+        "options": [_text("an option", word) for word in options],
     }
     record = {
         "name": _job_name(os.path.splitext(os.path.basename(script))[0] if name is None else name),
@@ -274,13 +277,7 @@ def _read_line(line):
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        pass
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(2 * limit)  # what could be written can be read
-    try:
         return _read(line)
-    finally:
-        sys.setrecursionlimit(limit)
 
 
 def _read_items(tokens, closing):
@@ -339,19 +336,15 @@ class Word(str):
     """A word of sys.argv that carries the exact value it stands for, for typecast."""
 
     def __new__(cls, value):
-        word = super().__new__(cls, value if type(value) is str else _python_text(value))
+        try:
+            word = super().__new__(cls, value)  # as Python writes it
+        except ValueError:  # an int that is too long for base 10
+            word = super().__new__(cls, _write(value))
         word.grid_value = value
         return word
 
     def __reduce__(self):  # in another process (a pool's) this class may not be known: an ordinary word there
         return str, (str(self),)
-
-
-def _python_text(value):
-    try:
-        return str(value)
-    except ValueError:  # an int that is too long for base 10
-        return _write(value)
 
 
 # --- 3. What is asked for, checked before anything is written ---------------------------------------------------------
@@ -369,22 +362,24 @@ def _unknown_keywords(unknown, function):
     )
 
 
+def _check(what, value, good, wanted):
+    if not good:
+        raise ArgumentError(f"{what} is {_short(value)}: pass {wanted}")
+    return value
+
+
 def _text(what, value):
-    if not isinstance(value, str) or "\0" in value or _SURROGATE.search(value):
-        raise ArgumentError(f"{what} is {_short(value)}: pass a text")
-    return str(value)
-
-
-def _words(what, value):
-    if not isinstance(value, (list, tuple)) or not all(isinstance(word, str) for word in value):
-        raise ArgumentError(f'{what} is {_short(value)}: pass a list of words, such as ["-P", "vision"]')
-    return [_text(what, word) for word in value]
+    good = isinstance(value, str) and not re.search("[\0\ud800-\udfff]", value)
+    return str(_check(what, value, good, "a text"))
 
 
 def _count(what, value, least):
-    if type(value) is not int or value < least:
-        raise ArgumentError(f"{what} is {_short(value)}: pass a whole number, {least} or more")
-    return value
+    return _check(what, value, type(value) is int and value >= least, f"a whole number, {least} or more")
+
+
+def _path(what, value, wanted):
+    _check(what, value, isinstance(value, (str, os.PathLike)) and os.fspath(value) != "", f"the path of {wanted}")
+    return os.path.expanduser(os.fspath(value))
 
 
 def _bytes(memory):
@@ -393,10 +388,7 @@ def _bytes(memory):
         return None
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([KMGT])(?:i?B)?", str(memory), re.IGNORECASE)
     size = round(float(match[1]) * 1024 ** (" KMGT".index(match[2].upper()))) if match else 0
-    if size < 1:
-        raise ArgumentError(
-            f'memory is {_short(memory)}: pass a number and a unit, K, M, G or T, such as "2G" or "500M"'
-        )
+    _check("memory", memory, size >= 1, 'a number and a unit, K, M, G or T, such as "2G" or "500M"')
     return size
 
 
@@ -411,18 +403,12 @@ def _seconds(walltime):
         seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3])
     else:
         seconds = 0
-    if seconds < 1:
-        raise ArgumentError(
-            f'walltime is {_short(walltime)}: pass seconds, or a text such as "90m", "2h", "1d", "1:30:00"'
-        )
+    _check("walltime", walltime, seconds >= 1, 'seconds, or a text such as "90m", "2h", "1d", "1:30:00"')
     return int(seconds)
 
 
 def _script_path(path):
-    try:
-        script = os.path.abspath(os.fspath(path))
-    except TypeError:
-        raise ArgumentError(f"path is {_short(path)}: pass the path of a Python script") from None
+    script = os.path.abspath(_path("path", path, "a Python script"))
     if os.path.isdir(script):
         raise ArgumentError(f"{script} is a folder: pass the path of the Python script in it that is to run")
     if not os.path.isfile(script):
@@ -438,13 +424,9 @@ def _job_name(name):
 
 def _log_dir(log_dir, make):
     """The absolute folder for output and error files. It is made now, for a job could not tell that it cannot be."""
-    try:
-        given = os.fspath(log_dir)
-    except TypeError:
-        raise ArgumentError(f"log_dir is {_short(log_dir)}: pass the path of a folder") from None
-    folder = os.path.expanduser(given)
-    if given.startswith("~") and not os.path.isdir(folder):
-        raise ArgumentError(f"log_dir is {given}, but there is no home directory {folder}: pass log_dir another folder")
+    folder = _path("log_dir", log_dir, "a folder")
+    if str(log_dir) == "~" and not os.path.isdir(folder):
+        raise ArgumentError(f"log_dir is ~, but there is no home directory {folder}: pass log_dir another folder")
     folder = os.path.abspath(folder)
     if make:
         try:
@@ -463,22 +445,16 @@ def _thread_limits(cores):
 
 
 def _settings():
-    """The table [tool.grid] of pyproject.toml beside this file, or of a folder above it; empty if there is none."""
+    """The table [tool.grid] of the pyproject.toml beside this file; empty if there is none."""
     import tomllib
 
-    folder = PROJECT
-    while True:
-        path = os.path.join(folder, "pyproject.toml")
-        try:
-            with open(path, "rb") as file:
-                return tomllib.load(file).get("tool", {}).get("grid", {})
-        except FileNotFoundError:
-            pass
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise ArgumentError(f"{path} cannot be read: {error}") from None
-        if folder == os.path.dirname(folder):
-            return {}
-        folder = os.path.dirname(folder)
+    try:
+        with open(PYPROJECT, "rb") as file:
+            return tomllib.load(file).get("tool", {}).get("grid", {})
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ArgumentError(f"{PYPROJECT} cannot be read: {error}") from None
 
 
 # --- 4. The submission's folder, and the one job script ---------------------------------------------------------------
@@ -569,24 +545,22 @@ def _job_script(folder, record, engine):
     return "\n".join(lines) + "\n" + _JOB_SCRIPT
 
 
-def _folder_name(name):
+def _new_folder(name, make):
+    """The path of a fresh folder for a submission. mkdir decides when two processes want the same name."""
     import time
 
-    return os.path.join(PROJECT, ".grid", f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
-
-
-def _new_folder(stem):
-    """A fresh folder for a submission; mkdir decides when two processes want the same name."""
-    for number in range(1, 10000):
-        folder = stem if number == 1 else f"{stem}-{number}"
+    stem = os.path.join(PROJECT, ".grid", f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
+    number, folder = 1, stem
+    while make:
         try:
-            os.makedirs(folder)
-            return folder
+            os.makedirs(os.path.join(folder, "records"))
+            break
         except FileExistsError:
-            continue
+            number += 1
+            folder = f"{stem}-{number}"
         except OSError as error:
-            raise SubmitError(f"the folder {folder} for the job cannot be made: {error}") from None
-    raise SubmitError(f"there are thousands of folders {stem}-N: remove old ones")
+            raise SubmitError(f"the job's folder {folder} cannot be made: {error}") from None
+    return folder
 
 
 def _save(path, text):
@@ -613,10 +587,9 @@ def _submit(engine, record, lines, dry_run):
         _save(os.path.join(folder, "record.json"), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
     command = engine.command(record)
-    folder = _folder_name(record["name"])
     if not dry_run:
         engine.find()
-        folder = _new_folder(folder)
+    folder = _new_folder(record["name"], make=not dry_run)
     script = os.path.join(folder, "job.sh")
     record = record | {"id": None, "command": command + [script], "submitted": _now()}
     if dry_run:
@@ -624,7 +597,6 @@ def _submit(engine, record, lines, dry_run):
         print("# To submit it:\n" + shlex.join(record["command"]))
         return Job(folder, record)
     try:
-        os.mkdir(os.path.join(folder, "records"))
         _save(os.path.join(folder, "tasks.txt"), "".join(line + "\n" for line in lines))
         _save(script, _job_script(folder, record, engine))
         save(record)
@@ -657,15 +629,8 @@ def _call(command, hint=None):
 
     try:
         # a session of its own: Ctrl-C stops this program, not the scheduler's command half-way, nor a background job
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=CALL_TIMEOUT,
-            start_new_session=True,
-        )
+        how = dict(stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", start_new_session=True)
+        done = subprocess.run(command, timeout=CALL_TIMEOUT, **how)
     except FileNotFoundError:
         raise SubmitError(f"{command[0]} was not found on this machine. {_WAYS_OUT}") from None
     except OSError as error:
@@ -679,7 +644,6 @@ def _call(command, hint=None):
     return done.stdout
 
 
-CALL_TIMEOUT = 60  # seconds
 _WAYS_OUT = (
     "Work on this machine (make local), submit where a scheduler is installed (the cluster's login node), or let the "
     "job run in the background of this machine: GRID_SCHEDULER=background."
@@ -731,7 +695,7 @@ class _GridEngine:
         return words + request["options"]
 
     def _where(self):
-        return f"into the table [tool.grid.{self.name}] of {os.path.join(PROJECT, 'pyproject.toml')}"
+        return f"into the table [tool.grid.{self.name}] of {PYPROJECT}"
 
     def hint(self, words):
         """What to do about a refusal, where the cause is known."""

@@ -24,7 +24,6 @@ say() { echo "Grid Engine: $*"; }
 die() {
     trap - ERR
     echo "Grid Engine: FAILED $*" >&2
-    tail -n 5 $spool/{qmaster,execd/localhost}/messages >&2 2>/dev/null
     exit 1
 }
 
@@ -33,8 +32,10 @@ await() {
     local what=$1 end=$((SECONDS + 60))
     shift
     until "$@" &>await.log; do
-        ((SECONDS < end)) || die "waiting for $what: $(tail -n 3 await.log)"
         sleep 0.1
+        ((SECONDS < end)) && continue
+        tail -n 5 $spool/{qmaster,execd/localhost}/messages >&2 || true
+        die "waiting for $what: $(tail -n 3 await.log)"
     done
 }
 
@@ -56,8 +57,11 @@ if [[ ! -e $mark ]] && { pidof sge_qmaster sge_execd || compgen -G "$spool/execd
 fi
 
 # Host and master are called localhost: that outlives a change of the host's name, which is only an alias.
-getent ahostsv4 "$(hostname)" >/dev/null || echo "127.0.0.1 $(hostname)" >>/etc/hosts
-names=$(getent hosts 127.0.0.1 "$(hostname)" | awk '{ for (i = 2; i <= NF; i++) print $i }' | sort -u)
+name=$(hostname)
+for name in "$name" "${name%%.*}"; do # it looks for both
+    getent ahostsv4 "$name" >/dev/null || echo "127.0.0.1 $name" >>/etc/hosts
+done
+names=$(getent hosts 127.0.0.1 "$(hostname)" "$name" | awk '{ for (i = 2; i <= NF; i++) print $i }' | sort -u)
 names="localhost "$(echo "$names" | sed /^localhost$/d | paste -sd ' ')
 restart=false
 if [[ ! -e $mark || $(<$common/host_aliases) != "$names" ]]; then
