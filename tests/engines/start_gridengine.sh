@@ -57,11 +57,11 @@ if [[ ! -e $mark ]] && { pidof sge_qmaster sge_execd || compgen -G "$spool/execd
 fi
 
 # Host and master are called localhost: that outlives a change of the host's name, which is only an alias.
-name=$(hostname)
-for name in "$name" "${name%%.*}"; do # it looks for both
+host=$(uname -n)
+for name in "$host" "${host%%.*}"; do # it looks up both
     getent ahostsv4 "$name" >/dev/null || echo "127.0.0.1 $name" >>/etc/hosts
 done
-names=$(getent hosts 127.0.0.1 "$(hostname)" "$name" | awk '{ for (i = 2; i <= NF; i++) print $i }' | sort -u)
+names=$(getent hosts 127.0.0.1 "$host" "$name" | awk '{ for (i = 2; i <= NF; i++) print $i }' | sort -u)
 names="localhost "$(echo "$names" | sed /^localhost$/d | paste -sd ' ')
 restart=false
 if [[ ! -e $mark || $(<$common/host_aliases) != "$names" ]]; then
