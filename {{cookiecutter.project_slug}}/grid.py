@@ -419,7 +419,8 @@ def _script_path(path):
 def _job_name(name):
     """A name that every scheduler takes: letters, digits, and . _ + -; it begins with a letter."""
     name = re.sub(r"[^A-Za-z0-9._+-]+", "_", _text("name", name))[:100] or "job"
-    return name if name[0].isalpha() else "job_" + name
+    # Grid Engine takes the names none, all and template for something else
+    return name if name[0].isalpha() and name.lower() not in ("none", "all", "template") else "job_" + name
 
 
 def _log_dir(log_dir, make):
@@ -629,7 +630,9 @@ def _call(command, hint=None):
 
     try:
         # a session of its own: Ctrl-C stops this program, not the scheduler's command half-way, nor a background job
-        how = dict(stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", start_new_session=True)
+        how = dict(
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="surrogateescape", start_new_session=True
+        )
         done = subprocess.run(command, timeout=CALL_TIMEOUT, **how)
     except FileNotFoundError:
         raise SubmitError(f"{command[0]} was not found on this machine. {_WAYS_OUT}") from None
@@ -873,8 +876,8 @@ def _run(folder, task):
     if sys.path and sys.path[0] == PROJECT:
         sys.path[0] = os.path.dirname(script)
     sys.excepthook = _report
-    for warning in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(warning, _stop)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    signal.signal(signal.SIGUSR2, _stop)
     main = types.ModuleType("__main__")
     main.__file__, main.__builtins__ = script, __builtins__
     sys.modules["__main__"] = main
@@ -895,11 +898,14 @@ def _report(kind, error, traceback):
 
 
 def _stop(number, frame):
-    """Grid Engine announces a time limit (USR1) and a deletion (USR2): for the script both are one SIGTERM."""
+    """For the script, the one signal to handle is SIGTERM.
+
+    Grid Engine announces a kill, for a time limit or a deletion, by SIGUSR2 to all processes of the job, and a mere
+    suspension by SIGUSR1 (qsub, -notify), of which Python would die.
+    """
     import signal
 
-    for warning in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(warning, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     _note("signal", signal.Signals(number).name)
     signal.raise_signal(signal.SIGTERM)
 

@@ -1,0 +1,94 @@
+"""Turn the plain project that cookiecutter has copied into the one that was asked for.
+
+cookiecutter puts the answers into this file and runs it in the project's folder. They come as JSON in a raw text: JSON
+and raw texts agree on quotes and backslashes, so whatever an answer holds, it stays data. Answers that end up in code
+have passed pre_gen_project.py.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
+
+
+def name_script(name):
+    """Rename the starter and the worker, and in all code that names them."""
+    for path in [*Path().glob("*.py"), Path("Makefile"), *Path("tests").rglob("*")]:
+        # grid.py is the same file in every project, so that it can be replaced by a newer one
+        if path.is_file() and path.name != "grid.py":
+            path.write_bytes(path.read_bytes().replace(b"my_script", name.encode()))
+    for ending in ("_local.py", ".py"):  # in this order, for the name may be my_script_local
+        os.replace(f"my_script{ending}", f"{name}{ending}")
+
+
+def set_defaults(starter, memory, cuda):
+    """Write what jobs get by default into the two lines of the starter that say so."""
+    code = starter.read_text(encoding="utf-8")
+    for constant, literal in (("MEMORY", f'"{memory}"'), ("CUDA", str(int(cuda)))):
+        # a replacement that is a function is taken as it is: no backslash has a meaning
+        code, found = re.subn(rf"^{constant} = [^ \n]+", lambda _: f"{constant} = {literal}", code, flags=re.MULTILINE)
+        if found != 1:
+            sys.exit(f"{starter} must have one line that begins with {constant} =, it has {found}")
+    starter.write_text(code, encoding="utf-8", newline="\n")
+
+
+def choose_environment(manager):
+    """Keep the scripts of one environment manager."""
+    folder = Path("environment")
+    for script in (folder / manager).iterdir():
+        os.replace(script, folder / script.name)
+    for other in ("venv", "uv", "conda"):
+        shutil.rmtree(folder / other)
+
+
+def choose_licence(name):
+    """Keep one licence text, or none."""
+    if name != "none":
+        os.replace(Path("licenses", name), "LICENSE")
+    shutil.rmtree("licenses")
+
+
+def start_git():
+    """Make the project a git repository, unless it is part of one already or cruft is at work, which does it itself."""
+    if "_commit" in ANSWERS or not shutil.which("git"):
+        return
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL, "timeout": 60}
+    try:
+        inside = subprocess.run(["git", "rev-parse", "--is-inside-work-tree"], **quiet).returncode == 0
+        if not inside:
+            subprocess.run(["git", "init"], **quiet)  # no commit: that is the user's, and needs an identity
+    except (OSError, subprocess.SubprocessError):
+        pass  # the project is complete without
+
+
+def say_next_steps():
+    """Print what to do next."""
+    needs = {"uv": "  (uv must be installed)", "conda": "  (conda or mamba must be installed)"}
+    text = f"""
+The project is ready:
+
+    cd {shlex.quote(os.getcwd())}
+    make local      # trains and evaluates here{needs.get(ANSWERS["environment"], "")}
+    make grid       # the same, on the grid
+
+Then put your own train and evaluate into {ANSWERS["script_name"]}_local.py. README.md tells the rest.
+"""
+    try:
+        # not print: a closed or an ASCII terminal would make this hook fail, and with it the project
+        os.write(1, text.encode("utf-8", "replace"))
+    except OSError:
+        pass
+
+
+name_script(ANSWERS["script_name"])
+set_defaults(Path(f"{ANSWERS['script_name']}.py"), ANSWERS["memory"], ANSWERS["cuda"])
+choose_environment(ANSWERS["environment"])
+choose_licence(ANSWERS["licence"])
+start_git()
+say_next_steps()

@@ -1,0 +1,81 @@
+"""Refuse answers that would make a broken project: one line each, which says what is valid.
+
+cookiecutter puts the answers into this file and runs it in the new, still empty folder. They come as JSON in a raw
+text: JSON and raw texts agree on quotes and backslashes, so whatever an answer holds, it stays data.
+"""
+
+import json
+import keyword
+import re
+import sys
+import unicodedata
+
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
+
+# A script with one of these names would be imported in place of what the project needs, or the other way round.
+TAKEN = set(sys.stdlib_module_names) | set(
+    "conftest env environment experiment grid gridctl logs results setup test tests "  # the project's own
+    "_pytest black blackd blib2to3 click cloudpickle contourpy cycler dateutil fonttools iniconfig joblib kiwisolver "
+    "matplotlib mpl_toolkits mypy_extensions narwhals numpy packaging pathspec pil pip platformdirs pluggy py pygments "
+    "pylab pyparsing pytest pytokens scipy setuptools six sklearn threadpoolctl tqdm tzdata".split()
+)
+
+
+def one_line(text):
+    """Whether a text can stand in one line of any file."""
+    return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in text)
+
+
+def free_name(name):
+    """Whether this name and the worker's can be two new modules of the project."""
+    shadows = any(module.lower() in TAKEN for module in (name, f"{name}_local"))
+    return not (shadows or keyword.iskeyword(name) or name.startswith("test_") or name.endswith("_test"))
+
+
+def check(name, valid, valid_is):
+    """Print a line if an answer is not valid; say whether it is."""
+    answer = str(ANSWERS[name])
+    if not valid(answer):
+        print(f"{name} {ascii(answer)} is not valid: {valid_is}", file=sys.stderr)
+    return valid(answer)
+
+
+def matches(pattern):
+    """A check that the whole answer is as the pattern says."""
+    return lambda answer: re.fullmatch(pattern, answer) is not None
+
+
+def some_memory(answer):
+    """Whether this is a size that grid.py takes."""
+    size = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)[KMGT](?:i?B)?", answer, re.IGNORECASE)
+    return size is not None and float(size[1]) >= 0.001
+
+
+RESOURCE = r"[A-Za-z_][A-Za-z0-9_.-]*"
+CHECKS = [
+    ("project_name", lambda text: text.strip() and one_line(text), "one line of text, not empty"),
+    (
+        "project_slug",
+        matches(r"[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*"),
+        "letters a to z, digits, and between them - _ and . as in my-experiment",
+    ),
+    ("description", one_line, "one line of text"),
+    ("author", lambda text: text.strip() and one_line(text), "one line of text, not empty"),
+    (
+        "script_name",
+        matches(r"[A-Za-z][A-Za-z0-9_]{0,39}"),
+        "a Python name without .py: a letter, then up to 39 letters, digits and _, as in my_script",
+    ),
+    (
+        "script_name",
+        free_name,
+        "a name that is not Python's (a keyword, a module), nor a module that the project uses, nor a test's",
+    ),
+    ("memory", some_memory, "a positive number with K, M, G or T, as in 2G, 512M or 1.5G"),
+    ("cuda", matches(r"[0-9]{1,4}"), "the number of GPUs: 0, 1, 2 ..."),
+    ("memory_resource", matches(RESOURCE), "one word, as qconf -sc lists it, as in h_vmem"),
+    ("cuda_resource", matches(RESOURCE), "one word, as qconf -sc lists it, as in cuda"),
+]
+
+if not all([check(*one) for one in CHECKS]):
+    sys.exit(1)

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Makes the project's Python environment in env/, with the packages of environment/requirements.txt.
+# Safe to run again and from anywhere: a good environment is brought up to date, a broken one is made anew.
+#
+#   environment/create.sh                      takes the first suitable Python that it finds
+#   PYTHON=python3.12 environment/create.sh    takes this one
+set -euo pipefail
+unset PYTHONPATH PYTHONHOME # what they lead to is not in this environment, and not on the grid
+
+fail() {
+    printf 'create.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+project=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd -P)
+cd -- "$project"
+case $project in *:*) fail "the project's path holds a colon, which cannot be in PATH; rename the folder: $project" ;; esac
+
+# The pinned packages have ready-made wheels for these versions.
+suits() { "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; }
+
+choose_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        suits "$PYTHON" || fail "PYTHON=$PYTHON is no Python 3.11 to 3.14 with its module venv"
+        return
+    fi
+    for PYTHON in python3 python3.13 python3.12 python3.14 python3.11 python; do
+        ! suits "$PYTHON" || return 0
+    done
+    fail "no Python 3.11 to 3.14 with its module venv was found. Load one (on a cluster: module avail python)," \
+        "install one (Debian: apt install python3 python3-venv), or name it: PYTHON=/path/to/python3.12 $0"
+}
+
+# env/.installed holds the path for which everything was installed: the scripts in env/bin know it.
+usable() { [ "$(cat env/.installed 2>/dev/null)" = "$project" ] && env/bin/python -m pip --version >/dev/null 2>&1; }
+
+if ! usable; then
+    choose_python
+    echo "making env/ with $("$PYTHON" --version) ..."
+    "$PYTHON" -m venv --clear env
+fi
+
+echo "installing environment/requirements.txt into env/ (the first time takes a while) ..."
+rm -f env/.installed env/.ready
+# as a module, for the first line of the script env/bin/pip cannot hold every path
+env/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r environment/requirements.txt
+printf '%s\n' "$project" >env/.installed
+
+# The proof: all that the worker imports is there. This compiles it too, so that the first run starts fast.
+env/bin/python -c '
+import importlib, pathlib
+for worker in sorted(pathlib.Path().glob("*_local.py")):
+    importlib.import_module(worker.stem)
+' || fail "the worker cannot be imported, see above. A missing package belongs into environment/requirements.txt"
+touch env/.ready
+echo "env/ is ready"

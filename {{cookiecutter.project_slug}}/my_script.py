@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""The starter: runs train_and_evaluate of my_script_local.py here or on the grid, with the same arguments.
+
+    python my_script.py local                            here, with the progress in this terminal
+    python my_script.py grid                             the same as a job on the grid
+    python my_script.py grid --epochs 100 --memory 4G    other parameters, more memory
+    python my_script.py grid --dry-run                   only show what would be submitted
+
+A new parameter goes into three places: train_and_evaluate, the options in parse(), and the list args in main().
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+if sys.version_info < (3, 11):  # a login node's own Python, most likely
+    sys.exit("This needs Python 3.11 or newer. `make grid` uses the environment's: try that.")
+
+from grid import GridError, limit_threads, submit_script, typecast
+
+HERE = Path(__file__).resolve().parent
+WORKER = HERE / "my_script_local.py"
+
+# What a job asks for, if the command line does not say otherwise.
+MEMORY = "2G"  # of the whole job
+CUDA = 0  # GPUs
+
+# The shell command that activates the environment in the job. To use one of your own:
+# ACTIVATE = "source /net/.../env/bin/activate"
+ACTIVATE = f"source {shlex.quote(str(HERE / 'environment' / 'activate.sh'))}"
+
+
+def parse(words=None):
+    """Read the command line. The defaults of the parameters are those of train_and_evaluate."""
+    parser = argparse.ArgumentParser(
+        description="Train and evaluate, on this machine or on the grid.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("mode", choices=["local", "grid"], help="where to run: in this terminal, or as a job")
+
+    parameters = parser.add_argument_group("parameters")
+    parameters.add_argument("--learning-rate", type=float, default=0.002, help="size of a training step")
+    parameters.add_argument(
+        "--hidden-layers", type=typecast, default=[128], metavar="SIZES", help="size of each layer, as in 128,64"
+    )
+    parameters.add_argument("--epochs", type=int, default=30, help="how often to go through all training images")
+    parameters.add_argument("--batch-size", type=int, default=32, help="how many images to a training step")
+    parameters.add_argument("--seed", type=int, default=0, help="the same seed gives the same result")
+
+    resources = parser.add_argument_group("what to run it with", "Mode local minds only the cores.")
+    resources.add_argument("--cores", type=int, default=1, help="how many cores, and threads, to use")
+    resources.add_argument("--memory", default=MEMORY, help="memory of the whole job")
+    resources.add_argument("--gpus", "--cuda", dest="cuda", type=int, default=CUDA, metavar="N", help="how many GPUs")
+    resources.add_argument("--walltime", help="how long it may run, as in 90m or 2h; None is the site's own limit")
+    resources.add_argument("--name", default=Path(__file__).stem, help="the job's name")
+    resources.add_argument("--dry-run", action="store_true", help="show the job script, submit nothing")
+
+    options = parser.parse_args(words)
+    if options.dry_run and options.mode == "local":
+        parser.error("--dry-run goes with mode grid; mode local submits nothing")
+    return options
+
+
+def main():
+    options = parse()
+    # One list for both modes, in the order of train_and_evaluate's parameters.
+    args = [options.learning_rate, options.hidden_layers, options.epochs, options.batch_size, options.seed]
+
+    if options.mode == "local":
+        limit_threads(options.cores)  # as in a job, and before numpy is imported
+        from my_script_local import train_and_evaluate
+
+        train_and_evaluate(*args)
+        return
+
+    job = submit_script(
+        path=WORKER,
+        args=args,
+        activate=ACTIVATE,
+        memory=options.memory,
+        cuda=options.cuda,
+        cores=options.cores,
+        walltime=options.walltime,
+        name=options.name,
+        log_dir=HERE / "logs",
+        dry_run=options.dry_run,
+    )
+    if job.id:
+        say_what_next(job)
+
+
+def say_what_next(job):
+    """Print how to follow and to stop a job."""
+    output, errors, gridctl = (
+        shlex.quote(os.path.relpath(path)) for path in (job.stdout, job.stderr, HERE / "gridctl.py")
+    )
+    print(f"submitted job {job.id}, {job.name}")
+    print(f"    output   {output}")
+    print(f"    errors   {errors}")
+    print(f"    follow   tail -F {output}")
+    print(f"    status   python {gridctl} status")
+    print(f"    stop     python {gridctl} stop {job.id}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except GridError as error:
+        sys.exit(f"{Path(__file__).name}: {error}")
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
