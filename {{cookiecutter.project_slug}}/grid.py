@@ -24,12 +24,15 @@ import sys
 if sys.version_info < (3, 11):  # before anything that an older Python would stumble over
     sys.exit(f"grid.py needs Python 3.11 or newer, this is {sys.executable}, {sys.version.split()[0]}")
 
-__all__ = "submit_script typecast limit_threads qstat qdel Job GridError ArgumentError SubmitError".split()
+__all__ = "submit_script typecast limit_threads qstat qdel jobs wait Job".split()
+__all__ += "GridError ArgumentError SubmitError JobFailed JobTimeout".split()
 
 GRID_FILE = os.path.abspath(__file__)
 PROJECT = os.path.dirname(GRID_FILE)
 PYPROJECT = os.path.join(PROJECT, "pyproject.toml")
 CALL_TIMEOUT = 60  # seconds that a scheduler's command may take
+RETRY_FOR = 60  # seconds for which a submission tries to reach a scheduler that does not answer
+GRACE = 5  # seconds that the record of a job may take to arrive, after the job has left the queue
 
 
 class GridError(Exception):
@@ -42,6 +45,22 @@ class ArgumentError(GridError, TypeError):
 
 class SubmitError(GridError):
     """The scheduler is missing, does not answer or refuses; its own words are in the text."""
+
+
+class Unreachable(SubmitError):
+    """The scheduler does not answer, or not in a form that can be read. It may do so later."""
+
+
+class _Refused(SubmitError):
+    """The scheduler said no, and does not have the job."""
+
+
+class JobFailed(GridError):
+    """A job that was waited for is not DONE. Attribute: job."""
+
+
+class JobTimeout(GridError, TimeoutError):
+    """A job that was waited for has not ended in the given time; it goes on."""
 
 
 # --- 1. What you call -------------------------------------------------------------------------------------------------
@@ -59,8 +78,10 @@ def submit_script(
     name=None,
     queue=None,
     log_dir="~",
+    after=None,
     options=(),
     scheduler=None,
+    snapshot=False,
     dry_run=False,
     **unknown,
 ):
@@ -81,9 +102,13 @@ def submit_script(
         name: the job's name; without one, the script's. Characters that schedulers refuse become "_".
         queue: the queue to wait in. None: whatever the site gives.
         log_dir: the folder for the output and the error file, made if missing; the home directory by default.
+        after: a Job, or a list of Jobs: begin when they have ended. If one of them fails, so does this, and never runs.
         options: a list of further options for the scheduler, passed on untouched: ["-P", "vision"].
         scheduler: "gridengine", or "background" (this machine). None: $GRID_SCHEDULER, else `scheduler` in the
             table [tool.grid] of pyproject.toml, else what is on PATH.
+        snapshot: run a copy of the code as it is now, so that it may be edited while the job waits: in a git repository
+            all files that git does not ignore, up to 1 MB each; elsewhere the Python files of the script's folder and
+            below. The working directory stays. Data and ignored files are not copied.
         dry_run: only print the job script and the submit command.
 
     Returns:
@@ -103,7 +128,7 @@ def submit_script(
         "memory": _bytes(memory),
         "cuda": _count("cuda", cuda, 0),
         "cores": _count("cores", cores, 1),
-        "walltime": _seconds(walltime),
+        "walltime": seconds(walltime),
         "queue": None if queue is None else _text("queue", queue),
         "options": [_text("an option", word) for word in options],
     }
@@ -117,7 +142,8 @@ def submit_script(
         "request": request,
         "python": sys.executable,
     }
-    return _submit(engine, record, [line], dry_run)
+    record |= {"after": _after(after, engine), "provenance": _provenance(script)}
+    return _submit(engine, record, [line], snapshot, dry_run)
 
 
 def typecast(words=None):
@@ -154,13 +180,67 @@ def limit_threads(cores=1):
     os.environ.update(_thread_limits(_count("cores", cores, 1)))
 
 
+def jobs():
+    """The jobs of this project, a list of Job, the oldest first."""
+    home = os.path.join(PROJECT, ".grid")
+    names = os.listdir(home) if os.path.isdir(home) else []
+    found = [Job(os.path.join(home, name)) for name in names if os.path.isfile(os.path.join(home, name, "record.json"))]
+    return sorted(found, key=lambda job: job.record["provenance"]["submitted"])
+
+
+def wait(jobs, timeout=None):
+    """Wait until jobs have ended; Ctrl-C and a timeout end the waiting, not the jobs.
+
+    What the jobs leave in their folders is read every second. The scheduler is asked after half a second and then ever
+    more seldom, up to once a minute, in one call for all jobs.
+
+    Args:
+        jobs: a list of Job.
+        timeout: seconds; None: for ever.
+
+    Raises:
+        JobFailed: one of them, or more, is FAILED or CANCELLED; all have ended.
+        JobTimeout: the time was over first.
+    """
+    import time
+
+    begin = time.monotonic()
+    asked, pause, unfinished, ended = begin, 0.5, list(jobs), {}
+    while True:
+        ask = time.monotonic() - asked >= pause
+        for job, status in zip(unfinished, look(unfinished, ask)):
+            if status[0] in ("DONE", "FAILED", "CANCELLED"):
+                ended[id(job)] = status
+        unfinished = [job for job in unfinished if id(job) not in ended]
+        if ask:
+            asked, pause = time.monotonic(), min(60, 1.5 * pause)
+        if not unfinished:
+            break
+        left = 1 if timeout is None else begin + timeout - time.monotonic()
+        if left <= 0:
+            names = ", ".join(map(str, unfinished[:5])) + (" ..." if len(unfinished) > 5 else "")
+            raise JobTimeout(
+                f"after {timeout} seconds there has not ended: {names}. It goes on; wait again, or cancel it."
+            )
+        time.sleep(min(1, left, max(0.05, asked + pause - time.monotonic())))
+    failed = [job for job in jobs if ended[id(job)][0] != "DONE"]
+    if failed:
+        error = JobFailed("\n".join(_epitaph(job, *ended[id(job)]) for job in failed[:5]) + "\n..." * (len(failed) > 5))
+        error.job = failed[0]
+        raise error
+
+
 def qstat(scheduler=None):
-    """Print a table of your jobs that wait or run: id, name, state, since when, where."""
-    rows = [("id", "name", "state", "since", "where"), *_engine(scheduler).live()]
-    if len(rows) == 1:
+    """Print a table of your jobs that wait or run: id, name, state, since when, where, and what is special."""
+    rows = [
+        (number, row["name"], f"{row['state']} ({row['word']})", row["since"], row["host"], row["reason"])
+        for number, row in _engine(scheduler).queue().items()
+    ]
+    if not rows:
         print("no jobs are waiting or running")
         return
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    rows.insert(0, ("id", "name", "state", "since", "where", ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
@@ -173,7 +253,10 @@ def qdel(job=None, scheduler=None):
     if isinstance(job, Job):
         scheduler, job = job.scheduler, job.id
     engine = _engine(scheduler)
-    ids = [row[0] for row in engine.live()] if job is None else [str(job)]
+    ids = list(engine.queue()) if job is None else [str(job)]
+    for ours in jobs():
+        if ours.id in ids and ours.scheduler == engine.name:
+            ours.mark_cancelled()
     if ids:
         engine.cancel(ids)
     return ids
@@ -321,9 +404,12 @@ def _read_word(word):
         if word[0] != "b" and "\\" not in word:
             return word[1:-1]
         import ast
+        import warnings
 
         try:
-            return ast.literal_eval(word)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of an unknown escape such as \\d, which means itself
+                return ast.literal_eval(word)
         except SyntaxError:
             raise ValueError(word) from None
     for pattern, number in _NUMBERS:
@@ -392,7 +478,7 @@ def _bytes(memory):
     return size
 
 
-def _seconds(walltime):
+def seconds(walltime):
     """A walltime in whole seconds; None stays None."""
     if walltime is None:
         return None
@@ -482,12 +568,14 @@ fail() {
 end() {
     code=$? PATH=$own_path
     mkdir -p "$folder/records"
+    [ -z "$walltime" ] || [ "$SECONDS" -lt "$walltime" ] || note reason "the walltime of $walltime s was over"
     note ended "$(date +%Y-%m-%dT%H:%M:%S%z)"
     mv -f "$record" "${record%.running}.exit-$code"
     exit "$code"
 }
 if [ -n "$record" ]; then
     mkdir -p "$folder/records"
+    rm -f "${record%.running}".exit-* # of a run that the scheduler has begun anew
     printf '%s: %s\n' id "$id" host "$HOSTNAME" started "$(date +%Y-%m-%dT%H:%M:%S%z)" >"$record"
     trap end EXIT
     # the scheduler's warning signals reach everything that runs here; before Python runs they end the job
@@ -499,7 +587,20 @@ if [ -n "$record" ]; then
     exec >>"$log_dir/$name.o$id" 2>>"$log_dir/$name.e$id"
 fi
 
-# 4. The folder and the environment. Nothing runs in a wrong one.
+# 4. The jobs before this one. The scheduler lets it begin when they have ended, however; their records tell how.
+shopt -s nullglob
+for number in "${!after[@]}"; do
+    hold "${after_ids[number]}"
+    for try in {1..10}; do # a record may be late on a slow file system
+        ends=("${after[number]}/records/"*.exit-*)
+        [ ${#ends[@]} = 0 ] || break
+        sleep 0.5
+    done
+    ends=("${after[number]}/records/"*.exit-0)
+    [ ${#ends[@]} -gt 0 ] || fail "job ${after_ids[number]}, on which this one waits, did not succeed: ${after[number]}"
+done
+
+# 5. The folder and the environment. Nothing runs in a wrong one.
 cd "$workdir" || fail "the working directory $workdir cannot be entered on $HOSTNAME"
 if [ -n "$activate" ]; then
     unset VIRTUAL_ENV
@@ -513,7 +614,7 @@ else
     [ -x "$python" ] || fail "there is no python $python on $HOSTNAME: pass activate a command that provides one"
 fi
 
-# 5. The script.
+# 6. The script.
 export GRID_JOB_ID="$id" GRID_JOB_NAME="$name" GRID_TASK="$task" GRID_RECORD="$record" PYTHONUNBUFFERED=1
 trap : TERM USR1 USR2 # Python answers them (see "run" in grid.py), and its end is still recorded
 "$python" "$grid" run "$folder" "$task"
@@ -533,13 +634,16 @@ def _job_script(folder, record, engine):
         "activate": record["activate"],
         "python": record["python"],
         "grid": GRID_FILE,
+        "walltime": str(record["request"]["walltime"] or ""),
     }
+    before = {"after": [job["folder"] for job in record["after"]], "after_ids": [job["id"] for job in record["after"]]}
     lines = [
         "#!/bin/bash",
         "# Written by grid.py for the scheduler, which runs it once for each task.",
         "# To run task 1 again by hand, with its output in the terminal:  bash job.sh 1",
         "",
         *(f"{key}={shlex.quote(value)}" for key, value in settings.items()),
+        *(f"{key}=({shlex.join(values)})" for key, values in before.items()),
         "export " + " ".join(f"{key}={value}" for key, value in _thread_limits(record["request"]["cores"]).items()),
         engine.job_ids,
     ]
@@ -578,53 +682,155 @@ def _load(path):
         return json.load(file)
 
 
-def _submit(engine, record, lines, dry_run):
-    """Write the folder, call the scheduler, write down the id."""
-    import json
+def _after(after, engine):
+    """The jobs to wait for, as they stand in the record."""
+    after = [] if after is None else [after] if isinstance(after, Job) else after
+    good = isinstance(after, (list, tuple)) and all(isinstance(job, Job) and job.id for job in after)
+    _check("after", after, good, "a Job that was submitted, or a list of them")
+    for job in after:
+        if job.scheduler != engine.name:
+            raise ArgumentError(f"after: job {job.id} is one of {job.scheduler}, this one is for {engine.name}")
+    return [{"id": job.id, "folder": str(job.folder)} for job in after]
+
+
+def _provenance(script):
+    """Who submits what, from where, and in which state of the code."""
+    import getpass
+    import platform
+
+    with open(script, "rb") as file:
+        digest = _digest(file.read())
+    facts = {"submitted": _now(), "host": platform.node(), "user": getpass.getuser(), "command": sys.orig_argv}
+    facts |= {"python": f"{sys.executable} {platform.python_version()}", "script_sha256": digest}
+    lines = (_git(script, "status", "--porcelain=v2", "--branch", "--untracked-files=no") or "").splitlines()
+    if commit := [line.split()[-1] for line in lines if line.startswith("# branch.oid")]:
+        facts |= {"git_commit": commit[0], "git_changes": any(not line.startswith("#") for line in lines)}
+    return facts
+
+
+def _digest(data):
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def _git(script, *words):
+    """What git says in the folder of the script; None if there is no git, or no repository."""
+    import subprocess
+
+    command = ["git", "-C", os.path.dirname(script), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=CALL_TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if done.returncode else os.fsdecode(done.stdout)
+
+
+def _snapshot(script, folder):
+    """Copy the code into the folder; returns the path of the script's copy, and what was left out for its size."""
+    import shutil
+
+    root = (_git(script, "rev-parse", "--show-toplevel") or "").rstrip("\n")
+    if root:
+        listed = _git(script, "ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", root)
+        names = [name for name in listed.split("\0") if name]
+    else:
+        root, names = os.path.dirname(script), []
+        for here, below, files in os.walk(root):
+            below[:] = [
+                name for name in below if name[0] != "." and not os.path.exists(os.path.join(here, name, "pyvenv.cfg"))
+            ]
+            names += [os.path.relpath(os.path.join(here, name), root) for name in files if name.endswith(".py")]
+    name, left_out = os.path.relpath(os.path.realpath(script), os.path.realpath(root)), []
+    for file in {name, *names}:
+        source, copy = os.path.join(root, file), os.path.join(folder, "snapshot", file)
+        if not os.path.isfile(source):
+            continue
+        if os.path.getsize(source) > 1024**2 and file != name:
+            left_out.append(file)
+            continue
+        os.makedirs(os.path.dirname(copy), exist_ok=True)
+        shutil.copy2(source, copy)
+    return os.path.join(folder, "snapshot", name), sorted(left_out)
+
+
+def _submit(engine, record, lines, snapshot, dry_run):
+    """Write the folder, call the scheduler, write down the id.
+
+    Whenever this is interrupted, the job is either not submitted, or found again by the path of its job script.
+    """
     import shlex
     import shutil
 
-    def save(record):
-        _save(os.path.join(folder, "record.json"), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
     command = engine.command(record)
     if not dry_run:
-        engine.find()
+        engine.find_program()
     folder = _new_folder(record["name"], make=not dry_run)
     script = os.path.join(folder, "job.sh")
-    record = record | {"id": None, "command": command + [script], "submitted": _now()}
+    record = record | {"id": None, "command": command + [script]}
     if dry_run:
         print(_job_script(folder, record, engine))
         print("# To submit it:\n" + shlex.join(record["command"]))
         return Job(folder, record)
+    job = Job(folder, record)
     try:
+        if snapshot:
+            record["snapshot"], record["snapshot_without"] = _snapshot(record["script"], folder)
         _save(os.path.join(folder, "tasks.txt"), "".join(line + "\n" for line in lines))
         _save(script, _job_script(folder, record, engine))
-        save(record)
-        answer = _call(record["command"], engine.hint)
-    except (OSError, SubmitError) as error:
-        shutil.rmtree(folder, ignore_errors=True)  # nothing half-submitted is left
-        if isinstance(error, OSError):
-            raise SubmitError(f"the folder {folder} for the job cannot be written: {error}") from None
-        raise
-    ids = re.findall(engine.answer, answer, re.MULTILINE)
-    if len(ids) != 1:
-        raise SubmitError(
-            f"{record['command'][0]} did not answer with a job's id but with: {answer.strip() or 'nothing'}\n"
-            f"See with qstat whether a job {record['name']} is there. Its folder: {folder}"
-        )
-    record["id"] = ids[0]
-    save(record)
-    return Job(folder, record)
+        job.save()
+        job.know_id(_call_until_it_has_the_job(engine, record, script))
+    except _Refused as error:  # nothing half-submitted is left
+        shutil.rmtree(folder, ignore_errors=True)
+        raise SubmitError(str(error)) from None
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise SubmitError(f"the folder {folder} for the job cannot be written: {error}") from None
+    return job
+
+
+def _call_until_it_has_the_job(engine, record, script):
+    """Submit; returns the id. A scheduler that does not answer is tried again, after a look whether it has the job."""
+    import time
+
+    end, pause = time.monotonic() + RETRY_FOR, 1
+    while True:
+        try:
+            answer = _call(record["command"], engine)
+            ids = re.findall(engine.answer, answer, re.MULTILINE)
+            if len(ids) == 1:
+                return ids[0]
+            trouble = SubmitError(
+                f"{record['command'][0]} did not answer with a job's id but with: {answer.strip() or 'nothing'}\n"
+                f"Nor is there a job with the script {script}."
+            )
+        except SubmitError as error:
+            trouble = error
+        try:
+            if script in (found := engine.find([script])):
+                return found[script]
+            if not isinstance(trouble, Unreachable):
+                raise _Refused(str(trouble))
+        except Unreachable as error:
+            if not isinstance(trouble, Unreachable):
+                trouble = Unreachable(
+                    f"{trouble}\n{error}\nWhether the job was submitted will be seen in its folder, {script}"
+                )
+        if time.monotonic() + pause > end:
+            raise trouble
+        if pause == 1:
+            print(f"grid: {record['command'][0]} does not answer; trying for {RETRY_FOR} seconds", file=sys.stderr)
+        time.sleep(pause)
+        pause *= 2
 
 
 def _now():
-    import time
+    from datetime import datetime
 
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
-def _call(command, hint=None):
+def _call(command, engine=None):
     """What a scheduler's command prints. Its refusal, with its own words and a hint where there is one, is a SubmitError."""
     import subprocess
 
@@ -639,11 +845,12 @@ def _call(command, hint=None):
     except OSError as error:
         raise SubmitError(f"{command[0]} cannot be run: {error}") from None
     except subprocess.TimeoutExpired:
-        raise SubmitError(f"{command[0]} did not answer within {CALL_TIMEOUT} seconds") from None
+        raise Unreachable(f"{command[0]} did not answer within {CALL_TIMEOUT} seconds") from None
     if done.returncode:
         words = (done.stderr.strip() + "\n" + done.stdout.strip()).strip() or f"nothing, exit code {done.returncode}"
-        advice = hint(words) if hint else ""
-        raise SubmitError(f"{command[0]} refuses and says: {words}" + (f"\n{advice}" if advice else ""))
+        advice = engine.hint(words) if engine else ""
+        kind = Unreachable if engine and re.search(engine.unreachable, words) else SubmitError
+        raise kind(f"{command[0]} refuses and says: {words}" + (f"\n{advice}" if advice else ""))
     return done.stdout
 
 
@@ -661,13 +868,15 @@ class _GridEngine:
     """Sun/Univa/Altair/Open Grid Engine and their kin; see the man pages qsub, qstat, submit, sge_conf."""
 
     name = "gridengine"
-    job_ids = "id=${JOB_ID:-} index=${SGE_TASK_ID:-}"  # what the scheduler tells a job
+    # What the scheduler tells a job, and how a job waits for another: not at all, the scheduler does so.
+    job_ids = "id=${JOB_ID:-} index=${SGE_TASK_ID:-}\nhold() { :; }"
     answer = r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?$"  # of qsub -terse; whole lines only, for sites print notices too
+    unreachable = "unable to (send message to|contact) qmaster|commlib error|got (send|select|read) error|timeout"
 
     def __init__(self, settings):
         self.site = {"memory": "h_vmem", "cuda": "cuda"} | settings.get(self.name, {})
 
-    def find(self):
+    def find_program(self):
         import shutil
 
         if not shutil.which("qsub"):
@@ -695,6 +904,8 @@ class _GridEngine:
             words += ["-l", f"h_rt={request['walltime']}"]
         if request["queue"]:
             words += ["-q", request["queue"]]
+        if record["after"]:
+            words += ["-hold_jid", ",".join(job["id"] for job in record["after"])]
         return words + request["options"]
 
     def _where(self):
@@ -712,44 +923,94 @@ class _GridEngine:
             return f'This site has others (qconf -spl lists them): write parallel_environment = "NAME" {self._where()}'
         return ""
 
-    def live(self):
-        """A row (id, name, state, since, where) for each job of this user that waits or runs."""
+    def queue(self):
+        """The jobs of this user that wait or run: a dict from the id to a dict of texts, see the man page qstat."""
         import getpass
         import xml.etree.ElementTree as ElementTree
 
-        rows = []
-        for job in ElementTree.fromstring(_call(["qstat", "-xml", "-u", getpass.getuser()])).iter("job_list"):
-            fields = {field.tag: field.text or "" for field in job}
-            number, tasks = fields.get("JB_job_number", ""), fields.get("tasks", "")
-            since = fields.get("JAT_start_time") or fields.get("JB_submission_time", "")
-            state = fields.get("state", "")
-            word = "error" if "E" in state else "running" if "r" in state or "t" in state else "pending"
-            rows.append(
-                (
-                    number + ("." + tasks if tasks else ""),
-                    fields.get("JB_name", ""),
-                    f"{word} ({state})",
-                    since.replace("T", " "),
-                    fields.get("queue_name", ""),
-                )
-            )
+        answer = _call(["qstat", "-xml", "-u", getpass.getuser()], self)
+        try:
+            lines = list(ElementTree.fromstring(answer).iter("job_list"))
+        except ElementTree.ParseError as error:
+            raise Unreachable(f"qstat answered what is no XML ({error}): {_short(answer)}") from None
+        rows = {}
+        for line in lines:
+            fields = {field.tag: field.text or "" for field in line}
+            word = fields.get("state", "")
+            if "E" in word:
+                state, reason = "FAILED", "in error state; the scheduler will not run it"
+            elif "w" in word:
+                state, reason = "PENDING", "held" if "h" in word else ""
+            else:
+                state, reason = "RUNNING", "suspended" if set(word) & set("sSTNP") else ""
+            rows[fields.get("JB_job_number", "")] = {
+                "name": fields.get("JB_name", ""),
+                "state": state,
+                "word": word,
+                "reason": "being deleted" if "d" in word else reason,
+                "since": (fields.get("JAT_start_time") or fields.get("JB_submission_time", "")).replace("T", " "),
+                "host": fields.get("queue_name", "").rpartition("@")[2],
+            }
         return rows
 
+    def find(self, scripts):
+        """The ids of the jobs with these job scripts, a dict from the script's path: for ids that were lost."""
+        ids, found = list(self.queue()), {}
+        if ids:
+            for job in re.split(r"^={20,}$", _call(["qstat", "-j", ",".join(ids)], self), flags=re.MULTILINE):
+                number = re.search(r"^job_number: +([0-9]+)$", job, re.MULTILINE)
+                for script in scripts:  # in full and unquoted
+                    if number and re.search(rf"^script_file: +{re.escape(script)}$", job, re.MULTILINE):
+                        found[script] = number[1]
+        return found
+
+    def why(self, job_id, state):
+        """Why a job does not run, in the scheduler's words: of Eqw the error, else what the job lacks."""
+        if state == "FAILED":
+            return ", ".join(
+                re.findall(r"^error reason +\d+: +(.*)$", _call(["qstat", "-j", job_id], self), re.MULTILINE)
+            )
+        lines = _call(["qalter", "-w", "p", job_id], self).splitlines()
+        return "; ".join(
+            line.partition(" ")[2].strip() for line in lines if line.startswith("Job ") and "no suitable" not in line
+        )
+
+    def accounting(self, job_id):
+        """How a job ended that left no record, from qacct if that can be read here: (state, exit code, reason) or None."""
+        try:
+            facts = dict(
+                re.findall(r"^(failed|exit_status|maxvmem) +(\S+)", _call(["qacct", "-j", job_id], self), re.MULTILINE)
+            )
+            failed, code = int(facts["failed"]), int(facts["exit_status"])
+        except (GridError, KeyError, ValueError):
+            return None
+        if failed == 37:
+            return "FAILED", code, "killed by Grid Engine: over a limit of time or memory (h_rt, h_cpu, h_vmem)"
+        if failed == 100 and code == 137:
+            return "CANCELLED", code, "killed: deleted by qdel, or by the system"
+        if failed or code:
+            return "FAILED", code, f"Grid Engine's accounting: failed {failed}, {_exit_reason(code)}"
+        return "DONE", 0, "as the accounting says"
+
     def cancel(self, ids):
-        _call(["qdel", *ids])
+        _call(["qdel", *ids], self)
 
 
 class _Background:
     """No scheduler: the job script as a process of this machine, started at once. Memory and GPUs are not limited."""
 
     name = "background"
-    job_ids = "id=${GRID_BACKGROUND:+$$} index=\nunset GRID_BACKGROUND"
+    job_ids = (
+        "id=${GRID_BACKGROUND:+$$} index=\nunset GRID_BACKGROUND\n"
+        'hold() { while kill -0 "$1" 2>/dev/null; do sleep 0.5; done; }'
+    )
     answer = r"^([0-9]+)$"
+    unreachable = "(?!)"
 
     def __init__(self, settings):
         pass
 
-    def find(self):
+    def find_program(self):
         pass
 
     def command(self, record):
@@ -760,26 +1021,37 @@ class _Background:
     def hint(self, words):
         return ""
 
-    def live(self):
-        import socket
+    def queue(self):
+        import platform
 
-        processes = {}
+        processes = set()
         for line in _call(["ps", "-ww", "-u", str(os.getuid()), "-o", "pid=,pgid=,args="]).splitlines():
-            pid, group, args = line.split(None, 2)
+            pid, group, args = (line.split(None, 2) + ["", ""])[:3]
             if pid == group and args.endswith("/job.sh"):
-                processes[pid] = args
-        rows = []
-        for job in _jobs():
-            ended = any(".exit-" in name for name in os.listdir(job.folder / "records"))
-            if job.scheduler == self.name and job.id in processes and not ended:
-                rows.append((job.id, job.name, "running", job.record["submitted"], socket.gethostname()))
+                processes.add(pid)
+        rows = {}
+        for job in jobs():
+            if job.scheduler == self.name and job.id in processes and "exit" not in job.read_record():
+                since = job.record["provenance"]["submitted"][:19].replace("T", " ")
+                rows[job.id] = {"name": job.name, "state": "RUNNING", "word": "background", "reason": ""}
+                rows[job.id] |= {"since": since, "host": platform.node()}
         return rows
+
+    def find(self, scripts):
+        return {}  # the job itself writes its id down
+
+    def why(self, job_id, state):
+        return ""
+
+    def accounting(self, job_id):
+        return None
 
     def cancel(self, ids):
         import signal
 
+        alive = self.queue()
         for number in ids:
-            if number not in [row[0] for row in self.live()]:
+            if number not in alive:
                 raise SubmitError(f"no job {number} runs in the background of this machine")
             os.killpg(int(number), signal.SIGTERM)
 
@@ -815,16 +1087,114 @@ def _size(number):
 # --- 6. A job afterwards ----------------------------------------------------------------------------------------------
 
 
+def _decide(record, queue, accounting=None, cancelled=False, gone_for=0.0):
+    """The state of a job, its exit code and the reason, from all that is known. Nothing unseen is taken for a success.
+
+    Args:
+        record: what the job has written down, a dict of texts; with the int "exit" when it has ended. Empty: nothing yet.
+        queue: its row in the scheduler's queue; "gone" if it is not there, "unsubmitted" if nobody knows an id of it;
+            None if the scheduler does not answer.
+        accounting: what the scheduler's accounting says, (state, exit code, reason), or None.
+        cancelled: whether grid.py was told to stop it.
+        gone_for: the seconds since it was first missed in the queue.
+    """
+    if "exit" in record:
+        code = record["exit"]
+        if code == 0:
+            return "DONE", 0, ""
+        if cancelled:
+            return "CANCELLED", code, "stopped on request"
+        if record.get("signal") == "SIGUSR2" and "reason" not in record:
+            return "CANCELLED", code, "deleted from the scheduler's queue while it ran"
+        return "FAILED", code, record.get("reason") or _exit_reason(code)
+    so_far = "RUNNING" if record else "PENDING"
+    if queue == "unsubmitted":
+        if gone_for < GRACE:
+            return "PENDING", None, "being submitted"
+        return "FAILED", None, "it never reached the scheduler: the submission was interrupted"
+    if queue is None:
+        return so_far, None, "the scheduler does not answer"
+    if queue != "gone":
+        return ("CANCELLED" if cancelled and queue["state"] == "FAILED" else queue["state"]), None, queue["reason"]
+    if cancelled:
+        return "CANCELLED", None, "stopped on request" + ("" if record else " before it began")
+    if accounting:
+        return accounting
+    if gone_for < GRACE:
+        return so_far, None, "it has left the queue; its record may still arrive"
+    if record:
+        return (
+            "FAILED",
+            None,
+            f"vanished: it began on {record.get('host')}, and was killed with all that it had started",
+        )
+    return "FAILED", None, "vanished: it left the queue and never began; deleted there, or lost"
+
+
+def why(job, state):
+    """Why a job waits for ever or is in error state, in the scheduler's words; a text, empty if it does not tell."""
+    try:
+        return _engine(job.scheduler).why(job.id, state) if job.id else ""
+    except SubmitError:
+        return ""
+
+
+def _exit_reason(code):
+    import signal
+
+    if code > 128 and code - 128 in set(signal.Signals):
+        name = signal.Signals(code - 128).name
+        return f"killed by {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
+    return f"exit code {code}"
+
+
+def look(jobs, ask=True):
+    """(state, exit code, reason, record) of each job; with ask, in at most one call to each scheduler."""
+    records = [job.read_record() for job in jobs]
+    queues = {}
+    for name in {job.scheduler for job, record in zip(jobs, records) if ask and "exit" not in record}:
+        try:
+            queues[name] = _engine(name).queue()
+            lost = {str(job.folder / "job.sh"): job for job in jobs if job.scheduler == name and not job.id}
+            for script, number in _engine(name).find(list(lost)).items() if lost else ():
+                lost[script].know_id(number)
+        except GridError:
+            queues[name] = None
+    result = []
+    for job, record in zip(jobs, records):
+        queue, accounting, gone_for = queues.get(job.scheduler), None, 0
+        if queue is not None:
+            record = job.read_record()  # what was written while the scheduler was asked
+            queue = queue.get(job.id, "gone") if job.id else "unsubmitted"
+            gone_for = job.gone_for(queue in ("gone", "unsubmitted"))
+            if queue == "gone" and "exit" not in record and job.id:
+                accounting = _engine(job.scheduler).accounting(job.id)
+        cancelled = os.path.exists(job.folder / "cancelled")
+        result.append((*_decide(record, queue, accounting, cancelled, gone_for), record))
+    return result
+
+
+def _epitaph(job, state, code, reason, record):
+    """What JobFailed says of a job: its end, and the last lines of its log."""
+    lines = [line for line in job.log().splitlines() if line.strip()][-10:]
+    return "\n    ".join(
+        [f"job {job.id} {job.name} is {state}: {reason}; exit code {code}. The end of its log:", *lines]
+    )
+
+
 class Job:
     """A submission. All of it is in its folder; Job(folder) picks it up again in any process.
 
     Attributes:
-        id: the scheduler's id, a text; None if it was not submitted.
+        id: the scheduler's id, a text; None if it is not known (yet).
         name: as the scheduler knows it.
         folder: the Path of the folder with tasks.txt, job.sh, record.json and records/.
         scheduler: "gridengine" or "background".
         stdout, stderr: the Paths of the output and the error file; None without an id. The job makes them at its start.
         record: all that was written down at submission, a dict.
+        state: PENDING, RUNNING, DONE, FAILED or CANCELLED. Asking costs a call to the scheduler until the job has ended.
+        exit_code: of the script, an int; None before its end, and if it was killed so that nobody could see it.
+        reason: why the state is what it is, a text.
     """
 
     def __init__(self, folder, record=None):
@@ -832,21 +1202,98 @@ class Job:
 
         self.folder = Path(folder)
         self.record = record or _load(os.path.join(folder, "record.json"))
-        self.id, self.name, self.scheduler = (self.record[key] for key in ("id", "name", "scheduler"))
-        log_dir = Path(self.record["log_dir"])
-        self.stdout = log_dir / f"{self.name}.o{self.id}" if self.id else None
-        self.stderr = log_dir / f"{self.name}.e{self.id}" if self.id else None
+        self.name, self.scheduler = self.record["name"], self.record["scheduler"]
+        self.missed = None  # since when it is not in the queue, in seconds of time.time()
+
+    id = property(lambda self: self.record["id"])
+    state = property(lambda self: look([self])[0][0])
+    exit_code = property(lambda self: look([self])[0][1])
+    reason = property(lambda self: look([self])[0][2])
+    stdout = property(lambda self: self._log_file("o"))
+    stderr = property(lambda self: self._log_file("e"))
 
     def __repr__(self):
         return f"<Job {self.id} {self.name}>"
 
+    def wait(self, timeout=None):
+        """Wait until the job has ended; see wait. Returns the job if it is DONE, raises JobFailed otherwise."""
+        wait([self], timeout)
+        return self
 
-def _jobs():
-    """The jobs of this project, the oldest first."""
-    home = os.path.join(PROJECT, ".grid")
-    for name in sorted(os.listdir(home)) if os.path.isdir(home) else []:
-        if os.path.isfile(os.path.join(home, name, "record.json")):
-            yield Job(os.path.join(home, name))
+    def log(self):
+        """What the job has printed so far, a text: its output, then its errors."""
+        texts = []
+        for path in (self.stdout, self.stderr):
+            if path and path.exists():
+                texts.append(path.read_text(encoding="utf-8", errors="replace"))
+        return "".join(texts)
+
+    def cancel(self):
+        """Stop the job. One that has ended already stays as it is."""
+        [(state, _, _, _)] = look([self])
+        if state in ("PENDING", "RUNNING") or (self.id in _engine(self.scheduler).queue()):
+            if not self.id:
+                raise SubmitError(f"the job in {self.folder} cannot be stopped: its id is not known (yet)")
+            self.mark_cancelled()
+            try:
+                _engine(self.scheduler).cancel([self.id])
+            except SubmitError:
+                if self.id in _engine(self.scheduler).queue():  # else it has just ended
+                    raise
+
+    def _log_file(self, letter):
+        from pathlib import Path
+
+        return Path(self.record["log_dir"], f"{self.name}.{letter}{self.id}") if self.id else None
+
+    # What follows is for this file.
+
+    def save(self):
+        import json
+
+        _save(os.path.join(self.folder, "record.json"), json.dumps(self.record, indent=2, ensure_ascii=False) + "\n")
+
+    def know_id(self, number):
+        self.record["id"] = number
+        self.save()
+
+    def mark_cancelled(self):
+        if "exit" not in self.read_record():
+            _save(os.path.join(self.folder, "cancelled"), _now() + "\n")
+
+    def read_record(self):
+        """What the newest attempt of the job has written down, a dict of texts; with the int "exit" if it has ended."""
+        try:
+            names = [
+                name for name in os.listdir(self.folder / "records") if name.endswith(".running") or ".exit-" in name
+            ]
+            newest = max(names, key=lambda name: (int(name.split(".")[1]), ".exit-" in name))
+            text = (self.folder / "records" / newest).read_text(encoding="utf-8", errors="replace")
+        except (OSError, ValueError):  # not there, not there yet, or just renamed
+            return {}
+        fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+        if ".exit-" in newest:
+            fields["exit"] = int(newest.rpartition("-")[2])
+        if not self.id and "id" in fields:
+            self.know_id(fields["id"])
+        return fields
+
+    def gone_for(self, gone):
+        """The seconds since the job was first missed in the queue, by any process."""
+        import time
+
+        path = os.path.join(self.folder, "gone")
+        try:
+            self.missed = float(open(path).read()) if os.path.exists(path) else self.missed
+            if gone and not self.missed:
+                self.missed = time.time()
+                _save(path, str(self.missed))
+            elif not gone and self.missed:
+                self.missed = None
+                os.remove(path)
+        except (OSError, ValueError):
+            pass
+        return time.time() - self.missed if self.missed else 0
 
 
 # --- 7. What runs inside the job --------------------------------------------------------------------------------------
@@ -863,7 +1310,8 @@ def _run(folder, task):
     if line is None:
         sys.exit(f"grid: {folder}/tasks.txt has no line {task}")
     args = _read_line(line)
-    script = _load(os.path.join(folder, "record.json"))["script"]
+    record = _load(os.path.join(folder, "record.json"))
+    script = record.get("snapshot") or record["script"]
     _note("python", f"{sys.executable} {sys.version.split()[0]}")
     try:
         with open(script, "rb") as file:
@@ -872,6 +1320,9 @@ def _run(folder, task):
         _note("reason", f"the script cannot be read: {error}")
         sys.exit(f"grid: the script cannot be read: {error}")
 
+    if _digest(source) != record["provenance"]["script_sha256"]:
+        print(f"grid: {script} has changed since the job was submitted", file=sys.stderr)
+        _note("changed", script)
     sys.argv = [script] + [Word(value) for value in args]
     if sys.path and sys.path[0] == PROJECT:
         sys.path[0] = os.path.dirname(script)

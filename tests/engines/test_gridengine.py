@@ -119,8 +119,8 @@ def test_qstat_shows_and_qdel_stops_what_waits_and_what_runs(folder, capsys):
     folder.wait_until(lambda: list(running.folder.glob("records/*.running")), "the job runs")
     folder.grid.qstat()
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert re.search(r"runs +running \(.\)", lines[running.id]) and re.search(
-        r"waits +pending \(hqw\)", lines[waiting.id]
+    assert re.search(r"runs +RUNNING \(.\)", lines[running.id]) and re.search(
+        r"waits +PENDING \(hqw\)", lines[waiting.id]
     )
     assert folder.grid.qdel(waiting.id) == [waiting.id]
     assert folder.grid.qdel(running) == [running.id]

@@ -86,7 +86,7 @@ def test_memory_is_converted_and_never_falls_short(grid, text, size):
     "text, seconds", [(90, 90), ("90", 90), ("90m", 5400), ("1.5h", 5400), ("1d", 86400), ("1:30:00", 5400)]
 )
 def test_walltime_is_converted(grid, text, seconds):
-    assert grid._seconds(text) == seconds
+    assert grid.seconds(text) == seconds
 
 
 def test_any_value_arrives(folder):
@@ -313,7 +313,7 @@ def test_qstat_shows_and_qdel_stops(folder, capsys):
     folder.wait_until(lambda: len(list(folder.path.glob(".grid/*/records/*.running"))) == 2, "both jobs run")
     folder.grid.qstat()
     printed = capsys.readouterr().out
-    assert all(job.id in printed and job.name in printed for job in jobs) and printed.count("running") == 2
+    assert all(job.id in printed and job.name in printed for job in jobs) and printed.count("RUNNING") == 2
     assert folder.grid.qdel(jobs[0]) == [jobs[0].id]
     assert folder.end(jobs[0]).code == 143
     assert folder.grid.qdel() == [jobs[1].id]
