@@ -321,9 +321,12 @@ def _read_word(word):
         if word[0] != "b" and "\\" not in word:
             return word[1:-1]
         import ast
+        import warnings
 
         try:
-            return ast.literal_eval(word)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of an unknown escape such as \\d, which means itself
+                return ast.literal_eval(word)
         except SyntaxError:
             raise ValueError(word) from None
     for pattern, number in _NUMBERS:
