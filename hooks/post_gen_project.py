@@ -17,6 +17,13 @@ from pathlib import Path
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 
+def drop_caches():
+    """Remove what Python leaves where somebody has run the template's own code in place."""
+    for folder in (Path(), Path("tests")):
+        for name in ("__pycache__", ".pytest_cache"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def name_script(name):
     """Rename the starter and the worker, and in all code that names them."""
     for path in [*Path().glob("*.py"), Path("Makefile"), *Path("tests").rglob("*")]:
@@ -35,7 +42,7 @@ def set_defaults(starter, memory, cuda):
         code, found = re.subn(rf"^{constant} = [^ \n]+", lambda _: f"{constant} = {literal}", code, flags=re.MULTILINE)
         if found != 1:
             sys.exit(f"{starter} must have one line that begins with {constant} =, it has {found}")
-    starter.write_text(code, encoding="utf-8", newline="\n")
+    starter.write_bytes(code.encode())
 
 
 def choose_environment(manager):
@@ -86,6 +93,7 @@ Then put your own train and evaluate into {ANSWERS["script_name"]}_local.py. REA
         pass
 
 
+drop_caches()
 name_script(ANSWERS["script_name"])
 set_defaults(Path(f"{ANSWERS['script_name']}.py"), ANSWERS["memory"], ANSWERS["cuda"])
 choose_environment(ANSWERS["environment"])

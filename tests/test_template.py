@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -135,6 +136,18 @@ def test_a_project_can_be_generated_again_over_itself(bake, tmp_path):
     subprocess.run([*command, *answers], cwd=project.path.parent, env=project.environ, check=True, timeout=60)
     assert 'MEMORY = "4G"' in project.read("digits.py")
     assert project.read("results/mine") == "precious"
+
+
+def test_caches_in_the_template_do_not_get_into_projects(bake, tmp_path):
+    expected = bake().files()
+    dirty = tmp_path / "dirty"
+    shutil.copytree(bake.template, dirty)
+    for folder in ("__pycache__", "tests/__pycache__", ".pytest_cache"):
+        cache = dirty / "{{cookiecutter.project_slug}}" / folder
+        cache.mkdir()
+        (cache / "my_script.pyc").write_bytes(b"\0my_script{{")
+    bake.template = dirty
+    assert bake(script_name="my_script").files() == expected
 
 
 @pytest.mark.parametrize("where", [">&-", "| true"])

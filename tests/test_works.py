@@ -253,7 +253,7 @@ FAKE_CONDA = """#!/bin/bash
 # Stands in for conda: an environment is a copy of one that venv has made.
 echo "$*" >>"$CONDA_CALLS"
 case $1 in
-create) while [ "$1" != --prefix ]; do shift; done; cp -a "$CONDA_MODEL" "$2"; rm -f "$2"/.ready "$2"/.installed ;;
+create) while [ "$1" != --prefix ]; do shift; done; cp -al "$CONDA_MODEL" "$2"; rm -f "$2"/.ready "$2"/.installed ;;
 info) echo "${CONDA_CALLS%/*}" ;;
 *) exit 2 ;;
 esac

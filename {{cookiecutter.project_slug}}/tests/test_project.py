@@ -29,8 +29,10 @@ def test_grid_and_local_give_the_same(project):
     project.run(STARTER, "grid", *SHORT)
     assert len(project.results()) == 2, project.log()
     local, grid = project.results()
-    for name in ("params.json", "metrics.json"):
-        assert (local / name).read_text() == (grid / name).read_text()
+    assert (local / "params.json").read_text() == (grid / "params.json").read_text()
+    # approx: on another kind of processor, or with other settings of its libraries, the last digits may differ
+    metrics = json.loads((local / "metrics.json").read_text())
+    assert json.loads((grid / "metrics.json").read_text()) == pytest.approx(metrics)
     assert json.loads((local / "run.json").read_text())["job"] is None
     assert json.loads((grid / "run.json").read_text())["job"] == "1"
 
