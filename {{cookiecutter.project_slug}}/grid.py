@@ -478,7 +478,7 @@ def _bytes(memory):
     return size
 
 
-def seconds(walltime):
+def seconds(walltime, what="walltime"):
     """A walltime in whole seconds; None stays None."""
     if walltime is None:
         return None
@@ -489,7 +489,7 @@ def seconds(walltime):
         seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3])
     else:
         seconds = 0
-    _check("walltime", walltime, seconds >= 1, 'seconds, or a text such as "90m", "2h", "1d", "1:30:00"')
+    _check(what, walltime, seconds >= 1, 'seconds, or a text such as "90m", "2h", "1d", "1:30:00"')
     return int(seconds)
 
 
@@ -579,7 +579,8 @@ if [ -n "$record" ]; then
     printf '%s: %s\n' id "$id" host "$HOSTNAME" started "$(date +%Y-%m-%dT%H:%M:%S%z)" >"$record"
     trap end EXIT
     # the scheduler's warning signals reach everything that runs here; before Python runs they end the job
-    trap 'fail "stopped by a signal before the script began"' TERM USR1 USR2
+    trap 'note signal SIGUSR2; fail "stopped by a signal before the script began"' TERM USR2
+    trap : USR1
 
     # 3. The output and error files.
     mkdir -p "$log_dir" && : >>"$log_dir/$name.o$id" && : >>"$log_dir/$name.e$id" ||
@@ -599,6 +600,7 @@ for number in "${!after[@]}"; do
     ends=("${after[number]}/records/"*.exit-0)
     [ ${#ends[@]} -gt 0 ] || fail "job ${after_ids[number]}, on which this one waits, did not succeed: ${after[number]}"
 done
+shopt -u nullglob
 
 # 5. The folder and the environment. Nothing runs in a wrong one.
 cd "$workdir" || fail "the working directory $workdir cannot be entered on $HOSTNAME"
@@ -790,38 +792,44 @@ def _submit(engine, record, lines, snapshot, dry_run):
 
 
 def _call_until_it_has_the_job(engine, record, script):
-    """Submit; returns the id. A scheduler that does not answer is tried again, after a look whether it has the job."""
+    """Submit; returns the id. Before a second try comes a look whether the first one got through."""
     import time
 
-    end, pause = time.monotonic() + RETRY_FOR, 1
+    command, end, pause = record["command"], time.monotonic() + RETRY_FOR, 1
     while True:
         try:
-            answer = _call(record["command"], engine)
+            answer = _call(command, engine)
             ids = re.findall(engine.answer, answer, re.MULTILINE)
             if len(ids) == 1:
                 return ids[0]
             trouble = SubmitError(
-                f"{record['command'][0]} did not answer with a job's id but with: {answer.strip() or 'nothing'}\n"
-                f"Nor is there a job with the script {script}."
+                f"{command[0]} did not answer with a job's id but with: {answer.strip() or 'nothing'}"
             )
         except SubmitError as error:
             trouble = error
-        try:
-            if script in (found := engine.find([script])):
-                return found[script]
-            if not isinstance(trouble, Unreachable):
-                raise _Refused(str(trouble))
-        except Unreachable as error:
-            if not isinstance(trouble, Unreachable):
-                trouble = Unreachable(
-                    f"{trouble}\n{error}\nWhether the job was submitted will be seen in its folder, {script}"
-                )
-        if time.monotonic() + pause > end:
-            raise trouble
-        if pause == 1:
-            print(f"grid: {record['command'][0]} does not answer; trying for {RETRY_FOR} seconds", file=sys.stderr)
-        time.sleep(pause)
-        pause *= 2
+        not_there = bool(re.search(engine.not_sent, str(trouble)))
+        while True:
+            if isinstance(trouble, Unreachable):
+                if pause == 1:
+                    print(f"grid: {command[0]} does not answer; trying for {RETRY_FOR} seconds", file=sys.stderr)
+                time.sleep(pause)
+                pause *= 2
+            try:
+                found = engine.find([script])
+                if script in found:
+                    return found[script]
+                not_there = True
+            except Unreachable:
+                pass
+            if not_there or time.monotonic() + pause > end:
+                break
+            trouble = Unreachable(str(trouble))  # nobody can tell yet: look again
+        if not not_there:
+            raise SubmitError(
+                f"{trouble}\nWhether it has the job is not known; it will be seen in {os.path.dirname(script)}"
+            )
+        if not isinstance(trouble, Unreachable) or time.monotonic() + pause > end:
+            raise _Refused(str(trouble))
 
 
 def _now():
@@ -872,6 +880,7 @@ class _GridEngine:
     job_ids = "id=${JOB_ID:-} index=${SGE_TASK_ID:-}\nhold() { :; }"
     answer = r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?$"  # of qsub -terse; whole lines only, for sites print notices too
     unreachable = "unable to (send message to|contact) qmaster|commlib error|got (send|select|read) error|timeout"
+    not_sent = "unable to (send message to|contact) qmaster|Connection refused"
 
     def __init__(self, settings):
         self.site = {"memory": "h_vmem", "cuda": "cuda"} | settings.get(self.name, {})
@@ -939,7 +948,7 @@ class _GridEngine:
             word = fields.get("state", "")
             if "E" in word:
                 state, reason = "FAILED", "in error state; the scheduler will not run it"
-            elif "w" in word:
+            elif "q" in word:
                 state, reason = "PENDING", "held" if "h" in word else ""
             else:
                 state, reason = "RUNNING", "suspended" if set(word) & set("sSTNP") else ""
@@ -965,14 +974,13 @@ class _GridEngine:
         return found
 
     def why(self, job_id, state):
-        """Why a job does not run, in the scheduler's words: of Eqw the error, else what the job lacks."""
-        if state == "FAILED":
-            return ", ".join(
-                re.findall(r"^error reason +\d+: +(.*)$", _call(["qstat", "-j", job_id], self), re.MULTILINE)
-            )
-        lines = _call(["qalter", "-w", "p", job_id], self).splitlines()
+        """Why a job does not run, in the scheduler's words: the error of one in error state, else what it lacks."""
+        try:
+            words = _call(["qstat", "-j", job_id] if state == "FAILED" else ["qalter", "-w", "p", job_id])
+        except SubmitError as error:  # qalter says it with an exit code of 1
+            words = str(error)
         return "; ".join(
-            line.partition(" ")[2].strip() for line in lines if line.startswith("Job ") and "no suitable" not in line
+            re.findall(r"(?:^error reason +[0-9]+: +|^Job [0-9]+ |says: Job [0-9]+ )(.*)$", words, re.MULTILINE)
         )
 
     def accounting(self, job_id):
@@ -1005,7 +1013,7 @@ class _Background:
         'hold() { while kill -0 "$1" 2>/dev/null; do sleep 0.5; done; }'
     )
     answer = r"^([0-9]+)$"
-    unreachable = "(?!)"
+    unreachable = not_sent = "(?!)"  # matches nothing
 
     def __init__(self, settings):
         pass
@@ -1345,7 +1353,7 @@ def _report(kind, error, traceback):
     while traceback and traceback.tb_frame.f_code.co_filename == __file__:
         traceback = traceback.tb_next
     sys.__excepthook__(kind, error.with_traceback(traceback), traceback)
-    _note("reason", f"{kind.__name__}: {error}")
+    _note("reason", f"{kind.__name__}: {error}".rstrip(": "))
 
 
 def _stop(number, frame):

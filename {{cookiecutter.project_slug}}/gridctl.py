@@ -125,7 +125,7 @@ def main():
     elif options.command == "show":
         show(find(options.job))
     elif options.command == "clean":
-        clean(grid.seconds(options.job or "30d"))
+        clean(grid.seconds(options.job or "30d", "AGE"))
     else:
         chosen = grid.jobs() if options.job == "all" else [find(options.job)]
         for job, (state, _, _, _) in zip(chosen, grid.look(chosen)):

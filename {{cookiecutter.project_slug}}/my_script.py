@@ -55,6 +55,9 @@ def parse(words=None):
     resources.add_argument("--gpus", "--cuda", dest="cuda", type=int, default=CUDA, metavar="N", help="how many GPUs")
     resources.add_argument("--walltime", help="how long it may run, as in 90m or 2h; None is the site's own limit")
     resources.add_argument("--name", default=Path(__file__).stem, help="the job's name")
+    resources.add_argument(
+        "--snapshot", action="store_true", help="run the code as it is now, even if it is edited later"
+    )
     resources.add_argument("--dry-run", action="store_true", help="show the job script, submit nothing")
 
     options = parser.parse_args(words)
@@ -85,6 +88,7 @@ def main():
         walltime=options.walltime,
         name=options.name,
         log_dir=HERE / "logs",
+        snapshot=options.snapshot,
         dry_run=options.dry_run,
     )
     if job.id:
@@ -96,12 +100,17 @@ def say_what_next(job):
     output, errors, gridctl = (
         shlex.quote(os.path.relpath(path)) for path in (job.stdout, job.stderr, HERE / "gridctl.py")
     )
+    left_out = job.record.get("snapshot_without", [])
     print(f"submitted job {job.id}, {job.name}")
     print(f"    output   {output}")
     print(f"    errors   {errors}")
-    print(f"    follow   tail -F {output}")
+    print(f"    follow   python {gridctl} log {job.id} -f")
     print(f"    status   python {gridctl} status")
     print(f"    stop     python {gridctl} stop {job.id}")
+    if "snapshot" in job.record:
+        print(
+            "    snapshot of the code; not in it: what git ignores" + "".join(f", {name} (large)" for name in left_out)
+        )
 
 
 if __name__ == "__main__":

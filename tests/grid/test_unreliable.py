@@ -1,0 +1,160 @@
+"""The promise: whatever the scheduler's commands do, nothing hangs, nothing is submitted twice, and no state is made up.
+
+These fakes do what a real Grid Engine will not do on demand.
+"""
+
+import os
+import time
+
+import pytest
+
+EMPTY = "<?xml version='1.0'?><job_info><queue_info></queue_info><job_info></job_info></job_info>"
+KNOWS = """
+case $1 in
+-xml) echo "<job_info><job_list><JB_job_number>41</JB_job_number><JB_name>n</JB_name><state>qw</state></job_list></job_info>" ;;
+-j) printf '%s\\n' ==============================================================  "job_number:                 41" \
+    "script_file:                $(cat script)" "binding:                    NONE" ;;
+esac"""
+
+
+@pytest.fixture
+def site(folder, monkeypatch):
+    """A folder for jobs of a fake Grid Engine; with no patience, to be quick."""
+    monkeypatch.setenv("GRID_SCHEDULER", "gridengine")
+    folder.write("worker.py", "")
+    folder.program("qstat", f'echo "{EMPTY}"')
+    folder.program("qsub", 'echo x >>submitted; echo "${@: -1}" >script; echo 41')
+    folder.program("qacct", "exit 1")
+    folder.grid.CALL_TIMEOUT = 1
+    folder.grid.GRACE = 0.5
+    folder.grid.RETRY_FOR = 3
+    return folder
+
+
+def submit(site):
+    return site.grid.submit_script("worker.py", log_dir="logs")
+
+
+def calls(site):
+    return len((site.path / "submitted").read_text().split())
+
+
+DOWN = 'echo "error: commlib error: got select error (Connection refused)" >&2; exit 1'
+
+
+@pytest.mark.parametrize(
+    "qstat",
+    ["sleep 100", "echo garbage", "echo '<?xml version=\"1.0\"?><job_info><job_li'", "exit 3", DOWN, "kill -9 $$"],
+)
+def test_a_queue_that_cannot_be_read_changes_no_state(site, qstat):
+    job = submit(site)
+    site.program("qstat", qstat)
+    assert (job.state, job.reason) == ("PENDING", "the scheduler does not answer")
+    (job.folder / "records" / "1.1.running").write_text("id: 41\nhost: node1\n")
+    assert job.state == "RUNNING"
+    with pytest.raises(site.grid.JobTimeout):
+        job.wait(2)
+    (job.folder / "records" / "1.1.running").rename(job.folder / "records" / "1.1.exit-0")
+    assert job.wait(10) is job and job.state == "DONE"
+
+
+def test_a_queue_that_recovers_is_believed_again(site):
+    job = submit(site)
+    site.program("qstat", f'echo x >>polls; [ $(wc -l <polls) -gt 3 ] || exit 1; echo "{EMPTY}"')
+    with pytest.raises(site.grid.JobFailed, match="vanished: it left the queue and never began"):
+        job.wait(30)
+    assert len((site.path / "polls").read_text().split()) > 3
+
+
+def test_a_record_that_arrives_late_wins(site):
+    job = submit(site)
+    with pytest.raises(site.grid.JobFailed, match="vanished"):
+        job.wait(30)
+    (job.folder / "records" / "1.1.exit-0").write_text("id: 41\n")
+    assert site.grid.Job(job.folder).state == job.state == "DONE"
+
+
+def test_a_qsub_that_hangs_is_a_clear_error_in_bounded_time(site):
+    site.program("qsub", "echo x >>submitted; sleep 100")
+    begin = time.monotonic()
+    with pytest.raises(site.grid.SubmitError, match="qsub did not answer within 1 seconds"):
+        submit(site)
+    assert time.monotonic() - begin < 20 and calls(site) >= 1
+
+
+def test_a_qsub_that_hangs_after_it_got_through_is_not_repeated(site):
+    site.program("qsub", 'echo x >>submitted; echo "${@: -1}" >script; sleep 100')
+    site.program("qstat", KNOWS)
+    assert submit(site).id == "41" and calls(site) == 1
+
+
+def test_notices_around_the_id(site):
+    site.program("qsub", "echo x >>submitted; echo 'Dear user 7,'; echo 41; echo 'have a nice day'")
+    assert submit(site).id == "41"
+
+
+def test_an_id_and_a_failure_is_looked_up(site):
+    site.program("qsub", 'echo x >>submitted; echo "${@: -1}" >script; echo 41; exit 1')
+    with pytest.raises(site.grid.SubmitError, match="qsub refuses"):
+        submit(site)
+    site.program("qstat", KNOWS)
+    assert submit(site).id == "41" and calls(site) == 2
+
+
+def test_no_id_and_no_failure_is_looked_up(site):
+    site.program("qsub", 'echo x >>submitted; echo "${@: -1}" >script')
+    with pytest.raises(site.grid.SubmitError, match="did not answer with a job's id but with: nothing"):
+        submit(site)
+    assert site.jobs() == []
+    site.program("qstat", KNOWS)
+    assert submit(site).id == "41" and calls(site) == 2
+
+
+def test_a_scheduler_that_comes_back_gets_the_job_once(site, capsys):
+    site.program("qsub", f"echo x >>tries; [ $(wc -l <tries) -gt 2 ] || {{ {DOWN}; }}; echo x >>submitted; echo 41")
+    site.grid.RETRY_FOR = 20
+    assert submit(site).id == "41" and calls(site) == 1
+    assert "qsub does not answer; trying for 20 seconds" in capsys.readouterr().err
+
+
+def test_a_scheduler_that_stays_away_is_a_clear_error(site):
+    site.program("qsub", DOWN)
+    with pytest.raises(site.grid.SubmitError, match="Connection refused"):
+        submit(site)
+    assert site.jobs() == [], "something half-submitted is left"
+
+
+def test_when_nobody_can_tell_whether_the_job_is_there_its_folder_stays(site):
+    site.program("qsub", "echo strange; exit 1")
+    site.program("qstat", DOWN)
+    with pytest.raises(site.grid.SubmitError, match="(?s)strange.*not known; it will be seen in"):
+        submit(site)
+    [job] = site.grid.jobs()
+    assert job.id is None and job.state == "PENDING"
+    site.program("qstat", KNOWS)
+    site.write("script", f"{job.folder}/job.sh")
+    assert job.state == "PENDING" and site.grid.jobs()[0].id == "41"
+
+
+def test_an_interrupted_submission_is_found_or_known_to_have_failed(site):
+    job = submit(site)
+    job.record["id"] = None
+    job.save()
+    again = site.grid.Job(job.folder)
+    assert (again.state, again.reason) == ("PENDING", "being submitted")
+    time.sleep(0.6)
+    assert again.state == "FAILED" and "never reached the scheduler" in again.reason
+    (job.folder / "records" / "1.1.exit-0").write_text("id: 99\n")  # the job itself tells its id
+    assert site.grid.Job(job.folder).state == "DONE" and site.grid.Job(job.folder).id == "99"
+
+
+def test_waiting_can_be_interrupted_without_harm(folder):
+    import signal
+    import threading
+
+    folder.write("worker.py", "import time; time.sleep(2)")
+    job = folder.grid.submit_script("worker.py", log_dir="logs")
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        job.wait()
+    assert job.wait(30).state == "DONE"
