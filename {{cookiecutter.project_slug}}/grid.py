@@ -735,7 +735,7 @@ def _snapshot(script, folder):
     root = (_git(script, "rev-parse", "--show-toplevel") or "").rstrip("\n")
     if root:
         listed = _git(script, "ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", root)
-        names = [name for name in listed.split("\0") if name]
+        names = [name for name in listed.split("\0") if name and ".grid" not in name.split("/")]
     else:
         root, names = os.path.dirname(script), []
         for here, below, files in os.walk(root):
@@ -781,13 +781,15 @@ def _submit(engine, record, lines, snapshot, dry_run):
         _save(os.path.join(folder, "tasks.txt"), "".join(line + "\n" for line in lines))
         _save(script, _job_script(folder, record, engine))
         job.save()
-        job.know_id(_call_until_it_has_the_job(engine, record, script))
-    except _Refused as error:  # nothing half-submitted is left
-        shutil.rmtree(folder, ignore_errors=True)
-        raise SubmitError(str(error)) from None
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise SubmitError(f"the folder {folder} for the job cannot be written: {error}") from None
+    try:
+        number = _call_until_it_has_the_job(engine, record, script)
+    except _Refused as error:
+        shutil.rmtree(folder, ignore_errors=True)  # nothing half-submitted is left
+        raise SubmitError(str(error)) from None
+    job.know_id(number)
     return job
 
 
@@ -819,7 +821,7 @@ def _call_until_it_has_the_job(engine, record, script):
                 if script in found:
                     return found[script]
                 not_there = True
-            except Unreachable:
+            except SubmitError:  # no answer
                 pass
             if not_there or time.monotonic() + pause > end:
                 break
@@ -966,19 +968,25 @@ class _GridEngine:
         """The ids of the jobs with these job scripts, a dict from the script's path: for ids that were lost."""
         ids, found = list(self.queue()), {}
         if ids:
-            for job in re.split(r"^={20,}$", _call(["qstat", "-j", ",".join(ids)], self), flags=re.MULTILINE):
+            for job in re.split("^={20,}$", self._words("qstat", "-j", ",".join(ids)), flags=re.MULTILINE):
                 number = re.search(r"^job_number: +([0-9]+)$", job, re.MULTILINE)
                 for script in scripts:  # in full and unquoted
                     if number and re.search(rf"^script_file: +{re.escape(script)}$", job, re.MULTILINE):
                         found[script] = number[1]
         return found
 
+    def _words(self, *command):
+        """What a command prints, also where it exits with 1: for one of several jobs is gone, or has no host to run on."""
+        try:
+            return _call(command, self)
+        except Unreachable:
+            raise
+        except SubmitError as error:
+            return str(error)
+
     def why(self, job_id, state):
         """Why a job does not run, in the scheduler's words: the error of one in error state, else what it lacks."""
-        try:
-            words = _call(["qstat", "-j", job_id] if state == "FAILED" else ["qalter", "-w", "p", job_id])
-        except SubmitError as error:  # qalter says it with an exit code of 1
-            words = str(error)
+        words = self._words(*(["qstat", "-j"] if state == "FAILED" else ["qalter", "-w", "p"]), job_id)
         return "; ".join(
             re.findall(r"(?:^error reason +[0-9]+: +|^Job [0-9]+ |says: Job [0-9]+ )(.*)$", words, re.MULTILINE)
         )
@@ -1263,7 +1271,10 @@ class Job:
 
     def know_id(self, number):
         self.record["id"] = number
-        self.save()
+        try:
+            self.save()
+        except OSError:  # the disk is full, say; the id will be found again
+            pass
 
     def mark_cancelled(self):
         if "exit" not in self.read_record():
