@@ -17,6 +17,7 @@ TAKEN = set(sys.stdlib_module_names) | set(
     "conftest env environment experiment grid gridctl logs results setup test tests "  # the project's own
     "_pytest black blackd blib2to3 click cloudpickle contourpy cycler dateutil fonttools iniconfig joblib kiwisolver "
     "matplotlib mpl_toolkits mypy_extensions narwhals numpy packaging pathspec pil pip platformdirs pluggy py pygments "
+    "torch torchvision tensorflow keras jax pandas polars xgboost lightgbm transformers datasets cv2 seaborn "  # likely
     "pylab pyparsing pytest pytokens scipy setuptools six sklearn threadpoolctl tqdm tzdata".split()
 )
 

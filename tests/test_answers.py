@@ -93,10 +93,10 @@ def test_every_bad_answer_gets_a_line(bake):
     assert len([line for line in done.stderr.splitlines() if "is not valid" in line]) == 3
 
 
-def test_a_name_without_letters_makes_nothing(bake):
+def test_a_name_without_letters_gets_a_folder_with_the_default_name(bake):
     done, folder = bake.cook({"project_name": "!!!"})
-    assert done.returncode == 1
-    assert list(folder.iterdir()) == []
+    assert done.returncode == 0
+    assert [path.name for path in folder.iterdir()] == ["my-experiment"]
 
 
 def test_no_module_of_the_project_can_give_the_script_its_name(template):

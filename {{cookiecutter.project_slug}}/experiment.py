@@ -16,11 +16,9 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import joblib
 import numpy
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import confusion_matrix
 from tqdm import tqdm
 
 
@@ -51,6 +49,8 @@ class Run:
 
     def save_model(self, model):
         """Save any Python object that can be pickled."""
+        import joblib  # only needed here: a project may save its model in another way
+
         joblib.dump(model, self.folder / "model.joblib")
 
     def plot_learning_curve(self, history):
@@ -72,7 +72,8 @@ class Run:
     def plot_confusion_matrix(self, truth, answers):
         """Draw how often each class (down) was taken for each class (across)."""
         labels = numpy.union1d(truth, answers)
-        counts = confusion_matrix(truth, answers, labels=labels)
+        counts = numpy.zeros((len(labels), len(labels)), int)
+        numpy.add.at(counts, (numpy.searchsorted(labels, truth), numpy.searchsorted(labels, answers)), 1)
         size = min(max(4, len(labels) / 2), 20)
         figure = Figure(figsize=(size, size), layout="constrained")
         axes = figure.subplots()

@@ -252,6 +252,9 @@ def qdel(job=None, scheduler=None):
     """
     if isinstance(job, Job):
         scheduler, job = job.scheduler, job.id
+    elif job is not None and not scheduler:
+        # a job of this project knows its scheduler; another one may have another job with the same id
+        scheduler = next((ours.scheduler for ours in reversed(jobs()) if ours.id == str(job)), None)
     engine = _engine(scheduler)
     ids = list(engine.queue()) if job is None else [str(job)]
     for ours in jobs():
@@ -401,8 +404,8 @@ def _read_word(word):
     if word == "set()":
         return set()
     if word[-1] in "'\"":
-        if word[0] != "b" and "\\" not in word:
-            return word[1:-1]
+        if "\\" not in word and (word[0] != "b" or word.isascii()):
+            return word[2:-1].encode() if word[0] == "b" else word[1:-1]
         import ast
         import warnings
 
@@ -464,7 +467,8 @@ def _count(what, value, least):
 
 
 def _path(what, value, wanted):
-    _check(what, value, isinstance(value, (str, os.PathLike)) and os.fspath(value) != "", f"the path of {wanted}")
+    good = isinstance(value, (str, os.PathLike)) and os.fspath(value) and "\0" not in os.fspath(value)
+    _check(what, value, good, f"the path of {wanted}")
     return os.path.expanduser(os.fspath(value))
 
 
@@ -532,16 +536,31 @@ def _thread_limits(cores):
 
 
 def _settings():
-    """The table [tool.grid] of the pyproject.toml beside this file; empty if there is none."""
+    """The table [tool.grid] of the pyproject.toml beside this file, checked; empty if there is none."""
     import tomllib
 
     try:
         with open(PYPROJECT, "rb") as file:
-            return tomllib.load(file).get("tool", {}).get("grid", {})
+            table = tomllib.load(file).get("tool", {}).get("grid", {})
     except FileNotFoundError:
         return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ArgumentError(f"{PYPROJECT} cannot be read: {error}") from None
+    wanted = {"scheduler": None} | {name: engine.settings for name, engine in _ENGINES.items()}
+    _known(table, wanted, "[tool.grid]")
+    for name, keys in wanted.items():
+        if keys is not None:
+            _known(table.get(name, {}), dict.fromkeys(keys), f"[tool.grid.{name}]")
+    return table
+
+
+def _known(table, wanted, title):
+    """Refuse what a table of pyproject.toml should not hold: a wrong name would otherwise have no effect, in silence."""
+    for key, value in table.items() if isinstance(table, dict) else [(title, None)]:
+        if key not in wanted:
+            raise ArgumentError(f"{PYPROJECT}, {title}: {key} has no meaning; known are {', '.join(wanted) or 'none'}")
+        if wanted[key] is None and not (isinstance(value, str) and value):
+            raise ArgumentError(f"{PYPROJECT}, {title}: {key} is {_short(value)}: write a text in quotes")
 
 
 # --- 4. The submission's folder, and the one job script ---------------------------------------------------------------
@@ -559,7 +578,7 @@ fi
 own_path=$PATH # whatever the activation makes of it
 
 # 2. The record. Its name tells the end: TASK.ATTEMPT.running becomes TASK.ATTEMPT.exit-CODE.
-note() { [ -z "$record" ] || printf '%s: %s\n' "$1" "$2" >>"$record"; }
+note() { [ -z "$record" ] || printf '%s: %s\n' "$1" "${2//$'\n'/ }" >>"$record"; }
 fail() {
     printf 'grid: %s\n' "$1" >&2
     note reason "$1"
@@ -607,7 +626,10 @@ cd "$workdir" || fail "the working directory $workdir cannot be entered on $HOST
 if [ -n "$activate" ]; then
     unset VIRTUAL_ENV
     conda_before=${CONDA_PREFIX:-}
-    eval "$activate" || fail "the environment cannot be activated: $activate"
+    # any command that fails ends the job, not only the last one; in files that it sources some may, as conda's do
+    trap '[ ${#BASH_SOURCE[@]} -gt 1 ] || fail "the environment cannot be activated: $activate"' ERR
+    eval "$activate"
+    trap - ERR
     python=$(type -P python || type -P python3) || fail "there is no python after: $activate"
     [ "${CONDA_PREFIX:-}" = "$conda_before" ] || : "${VIRTUAL_ENV:=$CONDA_PREFIX}"
     [ -z "${VIRTUAL_ENV:-}" ] || [ "${python%/*}" -ef "$VIRTUAL_ENV/bin" ] ||
@@ -772,7 +794,11 @@ def _submit(engine, record, lines, snapshot, dry_run):
     record = record | {"id": None, "command": command + [script]}
     if dry_run:
         print(_job_script(folder, record, engine))
-        print("# To submit it:\n" + shlex.join(record["command"]))
+        print("# tasks.txt, the arguments:", *(line[:2000] for line in lines), sep="\n")
+        print(
+            "\n# To submit it (the time in the folder's name will be that of the submission):\n"
+            + shlex.join(record["command"])
+        )
         return Job(folder, record)
     job = Job(folder, record)
     try:
@@ -845,7 +871,7 @@ def _call(command, engine=None):
     import subprocess
 
     try:
-        # a session of its own: Ctrl-C stops this program, not the scheduler's command half-way, nor a background job
+        # a session of its own: what it starts in the background outlives this terminal
         how = dict(
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="surrogateescape", start_new_session=True
         )
@@ -878,6 +904,7 @@ class _GridEngine:
     """Sun/Univa/Altair/Open Grid Engine and their kin; see the man pages qsub, qstat, submit, sge_conf."""
 
     name = "gridengine"
+    settings = ("memory", "cuda", "parallel_environment")  # how the site calls them, in [tool.grid.gridengine]
     # What the scheduler tells a job, and how a job waits for another: not at all, the scheduler does so.
     job_ids = "id=${JOB_ID:-} index=${SGE_TASK_ID:-}\nhold() { :; }"
     answer = r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?$"  # of qsub -terse; whole lines only, for sites print notices too
@@ -1016,6 +1043,7 @@ class _Background:
     """No scheduler: the job script as a process of this machine, started at once. Memory and GPUs are not limited."""
 
     name = "background"
+    settings = ()
     job_ids = (
         "id=${GRID_BACKGROUND:+$$} index=\nunset GRID_BACKGROUND\n"
         'hold() { while kill -0 "$1" 2>/dev/null; do sleep 0.5; done; }'
@@ -1343,7 +1371,7 @@ def _run(folder, task):
         print(f"grid: {script} has changed since the job was submitted", file=sys.stderr)
         _note("changed", script)
     sys.argv = [script] + [Word(value) for value in args]
-    if sys.path and sys.path[0] == PROJECT:
+    if sys.path and sys.path[0] in (PROJECT, os.path.dirname(os.path.realpath(__file__))):  # it may be a link
         sys.path[0] = os.path.dirname(script)
     sys.excepthook = _report
     signal.signal(signal.SIGUSR1, lambda *_: None)

@@ -32,6 +32,23 @@ CUDA = 0  # GPUs
 ACTIVATE = f"source {shlex.quote(str(HERE / 'environment' / 'activate.sh'))}"
 
 
+def positive(word):
+    """The whole number, 1 or more, that a word stands for. A mistake is better found here than in a job that has waited."""
+    number = typecast(word)
+    if type(number) is not int or number < 1:
+        raise argparse.ArgumentTypeError(f"{word} is no whole number of 1 or more")
+    return number
+
+
+def sizes(word):
+    """The list of layer sizes that a word such as [128,64], 128,64 or 128 stands for."""
+    layers = typecast(word)
+    layers = list(layers) if isinstance(layers, (list, tuple)) else [layers]
+    if not layers or not all(type(size) is int and size > 0 for size in layers):
+        raise argparse.ArgumentTypeError(f"{word} is no list of whole numbers of 1 or more, as in 128,64")
+    return layers
+
+
 def parse(words=None):
     """Read the command line. The defaults of the parameters are those of train_and_evaluate."""
     parser = argparse.ArgumentParser(
@@ -43,17 +60,17 @@ def parse(words=None):
     parameters = parser.add_argument_group("parameters")
     parameters.add_argument("--learning-rate", type=float, default=0.002, help="size of a training step")
     parameters.add_argument(
-        "--hidden-layers", type=typecast, default=[128], metavar="SIZES", help="size of each layer, as in 128,64"
+        "--hidden-layers", type=sizes, default=[128], metavar="SIZES", help="size of each layer, as in 128,64"
     )
-    parameters.add_argument("--epochs", type=int, default=30, help="how often to go through all training images")
-    parameters.add_argument("--batch-size", type=int, default=32, help="how many images to a training step")
+    parameters.add_argument("--epochs", type=positive, default=30, help="how often to go through all training images")
+    parameters.add_argument("--batch-size", type=positive, default=32, help="how many images to a training step")
     parameters.add_argument("--seed", type=int, default=0, help="the same seed gives the same result")
 
     resources = parser.add_argument_group("what to run it with", "Mode local minds only the cores.")
     resources.add_argument("--cores", type=int, default=1, help="how many cores, and threads, to use")
     resources.add_argument("--memory", default=MEMORY, help="memory of the whole job")
     resources.add_argument("--gpus", "--cuda", dest="cuda", type=int, default=CUDA, metavar="N", help="how many GPUs")
-    resources.add_argument("--walltime", help="how long it may run, as in 90m or 2h; None is the site's own limit")
+    resources.add_argument("--walltime", help="how long it may run, as in 90m or 2h; None: as long as the site lets it")
     resources.add_argument("--name", default=Path(__file__).stem, help="the job's name")
     resources.add_argument(
         "--snapshot", action="store_true", help="run the code as it is now, even if it is edited later"
@@ -97,16 +114,15 @@ def main():
 
 def say_what_next(job):
     """Print how to follow and to stop a job."""
-    output, errors, gridctl = (
-        shlex.quote(os.path.relpath(path)) for path in (job.stdout, job.stderr, HERE / "gridctl.py")
-    )
+    output, errors = (shlex.quote(os.path.relpath(path)) for path in (job.stdout, job.stderr))
+    make = "make" if HERE == Path.cwd() else f"make -C {shlex.quote(str(HERE))}"
     left_out = job.record.get("snapshot_without", [])
     print(f"submitted job {job.id}, {job.name}")
     print(f"    output   {output}")
     print(f"    errors   {errors}")
-    print(f"    follow   python {gridctl} log {job.id} -f")
-    print(f"    status   python {gridctl} status")
-    print(f"    stop     python {gridctl} stop {job.id}")
+    print(f"    follow   {make} log JOB={job.id}")
+    print(f"    status   {make} status")
+    print(f"    stop     {make} stop JOB={job.id}")
     if "snapshot" in job.record:
         print(
             "    snapshot of the code; not in it: what git ignores" + "".join(f", {name} (large)" for name in left_out)
@@ -119,5 +135,5 @@ if __name__ == "__main__":
     except GridError as error:
         sys.exit(f"{Path(__file__).name}: {error}")
     except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
+        print("\nstopped; if a job was being submitted, `make status` tells whether it got through", file=sys.stderr)
         sys.exit(130)

@@ -2,7 +2,8 @@
 """The worker: trains, evaluates, and saves what came out. It runs in the same way here and on the grid.
 
 The example learns to read handwritten digits. To make it yours, replace load_data, train and evaluate; then give
-train_and_evaluate the parameters that you need, and in my_script.py an option to each.
+train_and_evaluate the parameters that you need, and in my_script.py an option to each. The starter has the options; this
+script takes the bare values, in the order of train_and_evaluate:  python my_script_local.py 0.002 [128] 5
 """
 
 import numpy as np

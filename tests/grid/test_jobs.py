@@ -29,7 +29,10 @@ def test_dry_run_prints_script_and_command_and_does_nothing(folder, capsys):
     job = folder.grid.submit_script("worker.py", [1], memory="3G", scheduler="gridengine", log_dir="logs", dry_run=True)
     printed = capsys.readouterr().out
     assert job.id is None and {*os.listdir()} - {"__pycache__"} == {"bin", "grid.py", "worker.py"}
-    script, _, command = printed.partition("# To submit it:\n")
+    script, _, command = printed.partition(
+        "# To submit it (the time in the folder's name will be that of the submission):\n"
+    )
+    assert "# tasks.txt, the arguments:\n[1]\n" in script
     assert script.startswith("#!/bin/bash") and f"workdir={shlex.quote(os.getcwd())}" in script
     words = (
         "qsub -terse -notify -b n -j n -C  -S /bin/bash -wd / -o /dev/null -e /dev/null -N worker -l h_vmem=3G".split(
@@ -232,6 +235,11 @@ def broken(folder):
     [
         ("source missing/activate", "the environment cannot be activated: source missing/activate"),
         ("false", "the environment cannot be activated: false"),
+        (
+            "source missing/activate; export X=1",
+            "the environment cannot be activated: source missing/activate; export X=1",
+        ),
+        ("source missing/activate\ntrue", "(?s)the environment cannot be activated: source missing/activate.true"),
         ("source 'missing", "the environment cannot be activated: source 'missing"),
         ("PATH=/nowhere:/bin/nothing", "there is no python after: PATH=/nowhere"),
         (broken, "env has no python on .*: make it again"),
@@ -249,6 +257,13 @@ def test_an_activation_that_exits_is_recorded(folder):
     folder.write("worker.py", "open('ran', 'w')")
     assert folder.run("worker.py", [], "exit 9").code == 9
     assert not (folder.path / "ran").exists()
+
+
+def test_an_activation_may_try_things_that_fail(folder):
+    """As conda's and module's scripts do, inside of files, and conditions on the command line."""
+    folder.write("worker.py", "print('ran')")
+    folder.write("activate", "false\nls missing 2>/dev/null\nexport X=1\n")
+    assert folder.run("worker.py", [], "[ -d /missing ] && false; source ./activate; if false; then :; fi").out == "ran\n"
 
 
 def test_a_real_environment_is_used(folder):

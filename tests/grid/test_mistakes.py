@@ -38,6 +38,7 @@ def worker(folder):
         ({"options": "-P vision"}, r'options is .*: pass a list of words, such as \["-P", "vision"\]'),
         ({"scheduler": "lsf"}, "there is no scheduler 'lsf': pass one of gridengine, background"),
         ({"log_dir": 3}, "log_dir is 3: pass the path of a folder"),
+        ({"log_dir": "a\0b"}, "log_dir is .*: pass the path of a folder"),
         ({"log_dir": "worker.py"}, "the log folder .*worker.py cannot be used: .*exists"),
         ({"log_dir": "/proc/logs"}, "the log folder /proc/logs cannot be used"),
         (
@@ -60,6 +61,23 @@ def test_without_a_home_directory_the_error_names_log_dir(folder, worker, monkey
     ):
         folder.grid.submit_script(worker)
     assert folder.jobs() == []
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[tool]\ngrid = 'x'", r"\[tool.grid\]"),
+        ("[tool.grid]\ngridengine = 'x'", r"\[tool.grid.gridengine\]"),
+        ("[tool.grid]\nscheduler = ['a']", r"scheduler is \['a'\]: write a text in quotes"),
+        ("[tool.grid]\nschedular = 'a'", "schedular has no meaning; known are scheduler, gridengine, background"),
+        ("[tool.grid.gridengine]\nmem = 'mem'", "mem has no meaning; known are memory, cuda, parallel_environment"),
+        ("[tool.grid.gridengine]\nmemory = 5", "memory is 5: write a text in quotes"),
+    ],
+)
+def test_a_mistake_in_the_table_of_the_site_is_named(folder, worker, text, message):
+    folder.write("pyproject.toml", text)
+    with pytest.raises(folder.grid.ArgumentError, match=message):
+        folder.grid.submit_script(worker, log_dir="logs")
 
 
 def test_a_broken_pyproject_is_named(folder, worker):

@@ -25,7 +25,16 @@ class Project:
         for entry in PROJECT.iterdir():
             if entry.suffix == ".py":
                 shutil.copy(entry, self.path)
-            elif entry.name not in ("env", "environment", "results", "logs", "pyproject.toml", ".grid", ".git"):
+            elif entry.name not in (
+                "__pycache__",
+                "env",
+                "environment",
+                "results",
+                "logs",
+                "pyproject.toml",
+                ".grid",
+                ".git",
+            ):
                 (self.path / entry.name).symlink_to(entry)  # your data, for instance
         # Jobs use the Python that runs the tests, and the site is one that these tests know.
         (self.path / "environment").mkdir()

@@ -41,7 +41,7 @@ conda) printf 'conda %s\n' "$("$conda" info --base)" >env/.conda ;;
 *) printf '%s %s\n' "${conda##*/}" "$conda" >env/.conda ;;
 esac
 
-echo "installing environment/requirements.txt into env/ (the first time takes a while) ..."
+echo "installing environment/requirements.txt into env/ ..."
 rm -f env/.installed env/.ready
 # as a module, for the first line of the script env/bin/pip cannot hold every path
 env/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r environment/requirements.txt

@@ -30,7 +30,7 @@ if ! usable; then
     uv venv --quiet --no-project --python "${PYTHON:->=3.11,<3.15}" env
 fi
 
-echo "installing environment/requirements.txt into env/ (the first time takes a while) ..."
+echo "installing environment/requirements.txt into env/ ..."
 rm -f env/.installed env/.ready
 uv pip install --quiet --python env/bin/python -r environment/requirements.txt
 printf '%s\n' "$project" >env/.installed

@@ -40,7 +40,7 @@ if ! usable; then
     "$PYTHON" -m venv --clear env
 fi
 
-echo "installing environment/requirements.txt into env/ (the first time takes a while) ..."
+echo "installing environment/requirements.txt into env/ ..."
 rm -f env/.installed env/.ready
 # as a module, for the first line of the script env/bin/pip cannot hold every path
 env/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r environment/requirements.txt
