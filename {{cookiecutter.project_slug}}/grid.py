@@ -20,6 +20,7 @@ for (record.json) and how it ended (records/), all plain text. `bash job.sh 1` i
 import os
 import re
 import sys
+from collections import namedtuple
 
 if sys.version_info < (3, 11):  # before anything that an older Python would stumble over
     sys.exit(f"grid.py needs Python 3.11 or newer, this is {sys.executable}, {sys.version.split()[0]}")
@@ -28,10 +29,11 @@ __all__ = "submit_script typecast limit_threads qstat qdel jobs wait Job".split(
 __all__ += "GridError ArgumentError SubmitError JobFailed JobTimeout".split()
 
 GRID_FILE = os.path.abspath(__file__)
-PROJECT = os.path.dirname(GRID_FILE)
+PROJECT = os.environ.get("GRID_PROJECT") or os.path.dirname(GRID_FILE)  # the variable: of jobs that run a snapshot
 PYPROJECT = os.path.join(PROJECT, "pyproject.toml")
 CALL_TIMEOUT = 60  # seconds that a scheduler's command may take
 RETRY_FOR = 60  # seconds for which a submission tries to reach a scheduler that does not answer
+MOST_FILES = 5000  # that a snapshot copies
 GRACE = 5  # seconds that the record of a job may take to arrive, after the job has left the queue
 
 
@@ -184,7 +186,16 @@ def jobs():
     """The jobs of this project, a list of Job, the oldest first."""
     home = os.path.join(PROJECT, ".grid")
     names = os.listdir(home) if os.path.isdir(home) else []
-    found = [Job(os.path.join(home, name)) for name in names if os.path.isfile(os.path.join(home, name, "record.json"))]
+    found = []
+    for name in names:
+        try:
+            found.append(Job(os.path.join(home, name)))
+        except FileNotFoundError:  # being made, or just removed
+            pass
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(
+                f"grid: {os.path.join(home, name)} is passed by, its record.json is broken: {error!r}", file=sys.stderr
+            )
     return sorted(found, key=lambda job: job.record["provenance"]["submitted"])
 
 
@@ -195,8 +206,8 @@ def wait(jobs, timeout=None):
     more seldom, up to once a minute, in one call for all jobs.
 
     Args:
-        jobs: a list of Job.
-        timeout: seconds; None: for ever.
+        jobs: a Job, or several.
+        timeout: seconds, and up to GRACE more; None: for ever.
 
     Raises:
         JobFailed: one of them, or more, is FAILED or CANCELLED; all have ended.
@@ -204,28 +215,24 @@ def wait(jobs, timeout=None):
     """
     import time
 
+    jobs = [jobs] if isinstance(jobs, Job) else list(jobs)
     begin = time.monotonic()
-    asked, pause, unfinished, ended = begin, 0.5, list(jobs), {}
-    while True:
+    asked, pause, unfinished, known = begin, 0.5, jobs, {}
+    while unfinished:
         ask = time.monotonic() - asked >= pause
-        for job, status in zip(unfinished, look(unfinished, ask)):
-            if status[0] in ("DONE", "FAILED", "CANCELLED"):
-                ended[id(job)] = status
-        unfinished = [job for job in unfinished if id(job) not in ended]
         if ask:
             asked, pause = time.monotonic(), min(60, 1.5 * pause)
-        if not unfinished:
-            break
+        known |= {id(job): status for job, status in zip(unfinished, look(unfinished, ask))}
+        unfinished = [job for job in unfinished if known[id(job)].state in ("PENDING", "RUNNING")]
         left = 1 if timeout is None else begin + timeout - time.monotonic()
-        if left <= 0:
+        if unfinished and left <= 0:
             names = ", ".join(map(str, unfinished[:5])) + (" ..." if len(unfinished) > 5 else "")
-            raise JobTimeout(
-                f"after {timeout} seconds there has not ended: {names}. It goes on; wait again, or cancel it."
-            )
-        time.sleep(min(1, left, max(0.05, asked + pause - time.monotonic())))
-    failed = [job for job in jobs if ended[id(job)][0] != "DONE"]
+            raise JobTimeout(f"not ended after {timeout} seconds: {names}. They go on; wait again, or cancel them.")
+        if unfinished:
+            time.sleep(min(1, left, max(0.05, asked + pause - time.monotonic())))
+    failed = [job for job in jobs if known[id(job)].state != "DONE"]
     if failed:
-        error = JobFailed("\n".join(_epitaph(job, *ended[id(job)]) for job in failed[:5]) + "\n..." * (len(failed) > 5))
+        error = JobFailed("\n".join(_epitaph(job, known[id(job)]) for job in failed[:5]) + "\n..." * (len(failed) > 5))
         error.job = failed[0]
         raise error
 
@@ -246,23 +253,40 @@ def qstat(scheduler=None):
 
 
 def qdel(job=None, scheduler=None):
-    """Stop a job, given as a Job or its id; without one, all that qstat() shows.
+    """Stop jobs: a Job or its id, or a list of them; without one, all that qstat() shows.
 
-    Returns the ids of the jobs that the scheduler was told to stop. Raises SubmitError if it does not know the job.
+    A job is told once, by SIGTERM, and so can save and leave; in the background, a second qdel kills it.
+
+    Returns the ids of the jobs that the scheduler was told to stop. Raises SubmitError if it does not know one of them.
     """
-    if isinstance(job, Job):
-        scheduler, job = job.scheduler, job.id
-    elif job is not None and not scheduler:
+    mine = {ours.id: ours for ours in jobs() if ours.id}
+    chosen = {}  # for each scheduler: its ids, and the Job for each that is of this project
+    if job is None:
+        engine = _engine(scheduler)
+        chosen[engine.name] = {number: mine.get(number) for number in engine.queue()}
+    for one in [] if job is None else job if isinstance(job, (list, tuple)) else [job]:
         # a job of this project knows its scheduler; another one may have another job with the same id
-        scheduler = next((ours.scheduler for ours in reversed(jobs()) if ours.id == str(job)), None)
-    engine = _engine(scheduler)
-    ids = list(engine.queue()) if job is None else [str(job)]
-    for ours in jobs():
-        if ours.id in ids and ours.scheduler == engine.name:
-            ours.mark_cancelled()
-    if ids:
-        engine.cancel(ids)
-    return ids
+        ours = one if isinstance(one, Job) else mine.get(str(one))
+        name = ours.scheduler if ours and not scheduler else _engine(scheduler).name
+        chosen.setdefault(name, {})[ours.id if ours else str(one)] = ours
+    for name, found in chosen.items():
+        engine, ours = _engine(name), [job for job in found.values() if job and job.scheduler == name]
+        again = (
+            all(os.path.exists(job.folder / "cancelled") for job in found.values() if job)
+            and None not in found.values()
+        )
+        marked = [job for job in ours if job.mark_cancelled()]
+        try:
+            if found:
+                engine.cancel(list(found), again)
+        except SubmitError:
+            queue = engine.queue()
+            for job in marked:
+                if job.id in queue:  # it goes on: do not say that it was stopped
+                    os.remove(job.folder / "cancelled")
+            if any(number in queue or not job for number, job in found.items()):
+                raise  # of a job that has ended meanwhile there is nothing to say
+    return [number for found in chosen.values() for number in found]
 
 
 # --- 2. How values are written down and read back ---------------------------------------------------------------------
@@ -567,81 +591,95 @@ def _known(table, wanted, title):
 
 _JOB_SCRIPT = r"""
 # 1. Which task is this? By hand the output stays in this terminal and nothing is recorded.
-if [ $# -gt 0 ] || [ -z "$id" ]; then
-    task=${1:-1} id=by-hand record=
+# Names that are needed after the activation begin with grid_, for it may use all others.
+if [ $# -gt 0 ] || [ -z "$grid_id" ]; then
+    grid_task=${1:-1} grid_id=by-hand grid_record=
 else
-    task=${index:-1}
-    [ "$task" != undefined ] || task=1
-    record="$folder/records/$task.$attempt.running"
+    grid_task=${index:-1}
+    [ "$grid_task" != undefined ] || grid_task=1
+    grid_record="$grid_folder/records/$grid_task.$attempt.running"
 fi
-
-own_path=$PATH # whatever the activation makes of it
+grid_path=$PATH grid_begun=
 
 # 2. The record. Its name tells the end: TASK.ATTEMPT.running becomes TASK.ATTEMPT.exit-CODE.
-note() { [ -z "$record" ] || printf '%s: %s\n' "$1" "${2//$'\n'/ }" >>"$record"; }
-fail() {
+grid_note() { [ -z "$grid_record" ] || printf '%s: %s\n' "$1" "${2//$'\n'/ }" >>"$grid_record"; }
+grid_fail() {
     printf 'grid: %s\n' "$1" >&2
-    note reason "$1"
+    grid_note reason "$1"
     exit 1
 }
-end() {
-    code=$? PATH=$own_path
-    mkdir -p "$folder/records"
-    [ -z "$walltime" ] || [ "$SECONDS" -lt "$walltime" ] || note reason "the walltime of $walltime s was over"
-    note ended "$(date +%Y-%m-%dT%H:%M:%S%z)"
-    mv -f "$record" "${record%.running}.exit-$code"
-    exit "$code"
+grid_end() {
+    grid_code=$? PATH=$grid_path
+    mkdir -p "$grid_folder/records"
+    [ -z "$grid_walltime" ] || [ "$SECONDS" -lt "$grid_walltime" ] ||
+        grid_note reason "the walltime of $grid_walltime s was over"
+    [ "$grid_code$grid_begun" != 0 ] || { grid_code=1 && grid_note reason "the activation ended the job: $grid_activate"; }
+    grid_note ended "$(date +%Y-%m-%dT%H:%M:%S%z)"
+    mv -f "$grid_record" "${grid_record%.running}.exit-$grid_code"
+    # to Grid Engine 99 would mean: run it again, and 100: keep it in error state
+    case $grid_code in 99 | 100) grid_code=1 ;; esac
+    exit "$grid_code"
 }
-if [ -n "$record" ]; then
-    mkdir -p "$folder/records"
-    rm -f "${record%.running}".exit-* # of a run that the scheduler has begun anew
-    printf '%s: %s\n' id "$id" host "$HOSTNAME" started "$(date +%Y-%m-%dT%H:%M:%S%z)" >"$record"
-    trap end EXIT
+if [ -n "$grid_record" ]; then
+    mkdir -p "$grid_folder/records"
+    for old in "${grid_record%.running}".*; do
+        # the same job under another id has come before this one: nothing runs twice
+        [ ! -e "$old" ] || grep -qx "id: $grid_id" "$old" || exit 0
+    done
+    rm -f "${grid_record%.running}".exit-* # of a run that the scheduler has begun anew
+    printf '%s: %s\n' id "$grid_id" host "$HOSTNAME" started "$(date +%Y-%m-%dT%H:%M:%S%z)" >"$grid_record"
+    trap grid_end EXIT
     # the scheduler's warning signals reach everything that runs here; before Python runs they end the job
-    trap 'note signal SIGUSR2; fail "stopped by a signal before the script began"' TERM USR2
-    trap : USR1
+    trap 'grid_note signal SIGUSR2; grid_fail "stopped by a signal before the script began"' TERM USR2
+    trap '' USR1 # which announces a mere suspension
 
     # 3. The output and error files.
-    mkdir -p "$log_dir" && : >>"$log_dir/$name.o$id" && : >>"$log_dir/$name.e$id" ||
-        fail "the log folder $log_dir cannot be written on $HOSTNAME"
-    exec >>"$log_dir/$name.o$id" 2>>"$log_dir/$name.e$id"
+    mkdir -p "$log_dir" && : >>"$log_dir/$grid_name.o$grid_id" && : >>"$log_dir/$grid_name.e$grid_id" ||
+        grid_fail "the log folder $log_dir cannot be written on $HOSTNAME"
+    exec >>"$log_dir/$grid_name.o$grid_id" 2>>"$log_dir/$grid_name.e$grid_id"
 fi
 
 # 4. The jobs before this one. The scheduler lets it begin when they have ended, however; their records tell how.
 shopt -s nullglob
 for number in "${!after[@]}"; do
-    hold "${after_ids[number]}"
     for try in {1..10}; do # a record may be late on a slow file system
         ends=("${after[number]}/records/"*.exit-*)
+        while [ ${#ends[@]} = 0 ] && runs "${after_ids[number]}"; do
+            sleep 0.5
+            ends=("${after[number]}/records/"*.exit-*)
+        done
         [ ${#ends[@]} = 0 ] || break
         sleep 0.5
     done
     ends=("${after[number]}/records/"*.exit-0)
-    [ ${#ends[@]} -gt 0 ] || fail "job ${after_ids[number]}, on which this one waits, did not succeed: ${after[number]}"
+    [ ${#ends[@]} -gt 0 ] ||
+        grid_fail "job ${after_ids[number]}, on which this one waits, did not succeed: ${after[number]}"
 done
 shopt -u nullglob
 
 # 5. The folder and the environment. Nothing runs in a wrong one.
-cd "$workdir" || fail "the working directory $workdir cannot be entered on $HOSTNAME"
-if [ -n "$activate" ]; then
+cd "$workdir" || grid_fail "the working directory $workdir cannot be entered on $HOSTNAME"
+if [ -n "$grid_activate" ]; then
     unset VIRTUAL_ENV
-    conda_before=${CONDA_PREFIX:-}
+    grid_conda=${CONDA_PREFIX:-}
     # any command that fails ends the job, not only the last one; in files that it sources some may, as conda's do
-    trap '[ ${#BASH_SOURCE[@]} -gt 1 ] || fail "the environment cannot be activated: $activate"' ERR
-    eval "$activate"
+    trap '[ ${#BASH_SOURCE[@]} -gt 1 ] || grid_fail "the environment cannot be activated: $grid_activate"' ERR
+    eval "$grid_activate"
     trap - ERR
-    python=$(type -P python || type -P python3) || fail "there is no python after: $activate"
-    [ "${CONDA_PREFIX:-}" = "$conda_before" ] || : "${VIRTUAL_ENV:=$CONDA_PREFIX}"
+    python=$(type -P python || type -P python3) || grid_fail "there is no python after: $grid_activate"
+    [ "${CONDA_PREFIX:-}" = "$grid_conda" ] || : "${VIRTUAL_ENV:=$CONDA_PREFIX}"
     [ -z "${VIRTUAL_ENV:-}" ] || [ "${python%/*}" -ef "$VIRTUAL_ENV/bin" ] ||
-        fail "the environment $VIRTUAL_ENV has no python on $HOSTNAME: make it again. Activated by: $activate"
+        grid_fail "the environment $VIRTUAL_ENV has no python on $HOSTNAME: make it again. Activated by: $grid_activate"
 else
-    [ -x "$python" ] || fail "there is no python $python on $HOSTNAME: pass activate a command that provides one"
+    [ -x "$python" ] || grid_fail "there is no python $python on $HOSTNAME: pass activate a command that provides one"
 fi
 
 # 6. The script.
-export GRID_JOB_ID="$id" GRID_JOB_NAME="$name" GRID_TASK="$task" GRID_RECORD="$record" PYTHONUNBUFFERED=1
-trap : TERM USR1 USR2 # Python answers them (see "run" in grid.py), and its end is still recorded
-"$python" "$grid" run "$folder" "$task"
+export GRID_JOB_ID="$grid_id" GRID_JOB_NAME="$grid_name" GRID_TASK="$grid_task" GRID_RECORD="$grid_record"
+export PYTHONUNBUFFERED=1
+grid_begun=yes
+trap : TERM USR2 # Python answers them (see "run" in grid.py), and its end is still recorded
+"$python" "$grid_file" run "$grid_folder" "$grid_task"
 """
 
 
@@ -650,15 +688,15 @@ def _job_script(folder, record, engine):
     import shlex
 
     settings = {
-        "folder": folder,
+        "grid_folder": folder,
+        "grid_name": record["name"],
+        "grid_activate": record["activate"],
+        "grid_walltime": str(record["request"]["walltime"] or ""),
+        "grid_file": GRID_FILE,
         "attempt": "1",
-        "name": record["name"],
         "log_dir": record["log_dir"],
         "workdir": record["workdir"],
-        "activate": record["activate"],
         "python": record["python"],
-        "grid": GRID_FILE,
-        "walltime": str(record["request"]["walltime"] or ""),
     }
     before = {"after": [job["folder"] for job in record["after"]], "after_ids": [job["id"] for job in record["after"]]}
     lines = [
@@ -719,17 +757,32 @@ def _after(after, engine):
 
 def _provenance(script):
     """Who submits what, from where, and in which state of the code."""
-    import getpass
     import platform
 
     with open(script, "rb") as file:
         digest = _digest(file.read())
-    facts = {"submitted": _now(), "host": platform.node(), "user": getpass.getuser(), "command": sys.orig_argv}
+    facts = {
+        "submitted": _now(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "user": _user(),
+        "command": sys.orig_argv,
+    }
     facts |= {"python": f"{sys.executable} {platform.python_version()}", "script_sha256": digest}
-    lines = (_git(script, "status", "--porcelain=v2", "--branch", "--untracked-files=no") or "").splitlines()
+    lines = (_git(script, "status", "--porcelain=v2", "--branch") or "").splitlines()
     if commit := [line.split()[-1] for line in lines if line.startswith("# branch.oid")]:
         facts |= {"git_commit": commit[0], "git_changes": any(not line.startswith("#") for line in lines)}
     return facts
+
+
+def _user():
+    """The name of the user whose process this is; $LOGNAME, which getpass asks, may be another's after su."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _digest(data):
@@ -751,31 +804,39 @@ def _git(script, *words):
 
 
 def _snapshot(script, folder):
-    """Copy the code into the folder; returns the path of the script's copy, and what was left out for its size."""
+    """Copy the code into the folder; returns the path of the script's copy, and what was left out though git has it."""
     import shutil
 
+    folder = os.path.join(folder, "snapshot")
+    here, name = os.path.realpath(os.path.dirname(script)), os.path.basename(script)
     root = (_git(script, "rev-parse", "--show-toplevel") or "").rstrip("\n")
     if root:
+        root = os.path.realpath(root)
         listed = _git(script, "ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", root)
-        names = [name for name in listed.split("\0") if name and ".grid" not in name.split("/")]
+        names = [file for file in (listed or "").split("\0") if file and ".grid" not in file.split("/")]
     else:
-        root, names = os.path.dirname(script), []
-        for here, below, files in os.walk(root):
+        root, names = here, []
+        for path, below, files in os.walk(root):
+            # not what is hidden, nor environments
             below[:] = [
-                name for name in below if name[0] != "." and not os.path.exists(os.path.join(here, name, "pyvenv.cfg"))
+                d
+                for d in below
+                if d[0] != "." and not {"pyvenv.cfg", "conda-meta"} & {*os.listdir(os.path.join(path, d))}
             ]
-            names += [os.path.relpath(os.path.join(here, name), root) for name in files if name.endswith(".py")]
-    name, left_out = os.path.relpath(os.path.realpath(script), os.path.realpath(root)), []
-    for file in {name, *names}:
-        source, copy = os.path.join(root, file), os.path.join(folder, "snapshot", file)
-        if not os.path.isfile(source):
-            continue
-        if os.path.getsize(source) > 1024**2 and file != name:
-            left_out.append(file)
-            continue
-        os.makedirs(os.path.dirname(copy), exist_ok=True)
-        shutil.copy2(source, copy)
-    return os.path.join(folder, "snapshot", name), sorted(left_out)
+            names += [os.path.relpath(os.path.join(path, file), root) for file in files if file.endswith(".py")]
+    script, left_out = os.path.relpath(os.path.join(here, name), root), []
+    if len(names) > MOST_FILES:
+        raise ArgumentError(
+            f"snapshot: {root} holds {len(names)} files of code, which is no project; {MOST_FILES} at most"
+        )
+    for file in sorted({script, *names}):
+        source, copy = os.path.join(root, file), os.path.join(folder, file)
+        if os.path.isdir(source) or os.path.isfile(source) and os.path.getsize(source) > 1024**2 and file != script:
+            left_out.append(file)  # a submodule, a link to a folder, a large file
+        elif os.path.isfile(source):
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            shutil.copy2(source, copy)
+    return os.path.join(folder, script), left_out
 
 
 def _submit(engine, record, lines, snapshot, dry_run):
@@ -807,11 +868,13 @@ def _submit(engine, record, lines, snapshot, dry_run):
         _save(os.path.join(folder, "tasks.txt"), "".join(line + "\n" for line in lines))
         _save(script, _job_script(folder, record, engine))
         job.save()
-    except OSError as error:
+    except (OSError, ArgumentError) as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, ArgumentError):
+            raise
         raise SubmitError(f"the folder {folder} for the job cannot be written: {error}") from None
     try:
-        number = _call_until_it_has_the_job(engine, record, script)
+        number = _call_until_it_has_the_job(engine, job)
     except _Refused as error:
         shutil.rmtree(folder, ignore_errors=True)  # nothing half-submitted is left
         raise SubmitError(str(error)) from None
@@ -819,45 +882,40 @@ def _submit(engine, record, lines, snapshot, dry_run):
     return job
 
 
-def _call_until_it_has_the_job(engine, record, script):
+def _call_until_it_has_the_job(engine, job):
     """Submit; returns the id. Before a second try comes a look whether the first one got through."""
     import time
 
-    command, end, pause = record["command"], time.monotonic() + RETRY_FOR, 1
+    command, script, trouble = job.record["command"], str(job.folder / "job.sh"), None
+    end, pause, call = time.monotonic() + RETRY_FOR, 0.5, True
     while True:
-        try:
-            answer = _call(command, engine)
-            ids = re.findall(engine.answer, answer, re.MULTILINE)
-            if len(ids) == 1:
-                return ids[0]
-            trouble = SubmitError(
-                f"{command[0]} did not answer with a job's id but with: {answer.strip() or 'nothing'}"
-            )
-        except SubmitError as error:
-            trouble = error
-        not_there = bool(re.search(engine.not_sent, str(trouble)))
-        while True:
-            if isinstance(trouble, Unreachable):
-                if pause == 1:
-                    print(f"grid: {command[0]} does not answer; trying for {RETRY_FOR} seconds", file=sys.stderr)
-                time.sleep(pause)
-                pause *= 2
+        if call:
             try:
-                found = engine.find([script])
-                if script in found:
-                    return found[script]
-                not_there = True
-            except SubmitError:  # no answer
-                pass
-            if not_there or time.monotonic() + pause > end:
-                break
-            trouble = Unreachable(str(trouble))  # nobody can tell yet: look again
-        if not not_there:
-            raise SubmitError(
-                f"{trouble}\nWhether it has the job is not known; it will be seen in {os.path.dirname(script)}"
-            )
-        if not isinstance(trouble, Unreachable) or time.monotonic() + pause > end:
+                answer = _call(command, engine)
+                ids = re.findall(engine.answer, answer, re.MULTILINE)
+                if len(ids) == 1:
+                    return ids[0]
+                words = answer.strip() or "nothing"
+                trouble = SubmitError(f"{command[0]} did not answer with a job's id but with: {words}")
+            except SubmitError as error:
+                trouble = error
+        call = bool(re.search(engine.not_sent, str(trouble)))  # whether it is safe to try again
+        try:
+            found, call = engine.find([script], engine.queue()).get(script), True
+        except SubmitError:
+            found = None  # nobody can tell yet
+        job.read_record()  # a job that has begun has written its id down; it may have left the queue already
+        if found or job.id:
+            return found or job.id
+        left = end - time.monotonic()
+        if call and (left <= 0 or not isinstance(trouble, Unreachable)):
             raise _Refused(str(trouble))
+        if left <= 0:
+            raise SubmitError(f"{trouble}\nWhether it has the job is not known; it will be seen in {job.folder}")
+        if pause == 0.5:
+            print(f"grid: {command[0]} does not answer; trying for {RETRY_FOR} seconds", file=sys.stderr)
+        pause = min(2 * pause, 10)
+        time.sleep(min(pause, left))
 
 
 def _now():
@@ -905,8 +963,8 @@ class _GridEngine:
 
     name = "gridengine"
     settings = ("memory", "cuda", "parallel_environment")  # how the site calls them, in [tool.grid.gridengine]
-    # What the scheduler tells a job, and how a job waits for another: not at all, the scheduler does so.
-    job_ids = "id=${JOB_ID:-} index=${SGE_TASK_ID:-}\nhold() { :; }"
+    # What the scheduler tells a job, and whether a job has to wait for another by itself: no, the scheduler holds it.
+    job_ids = "grid_id=${JOB_ID:-} index=${SGE_TASK_ID:-}\nruns() { false; }"
     answer = r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?$"  # of qsub -terse; whole lines only, for sites print notices too
     unreachable = "unable to (send message to|contact) qmaster|commlib error|got (send|select|read) error|timeout"
     not_sent = "unable to (send message to|contact) qmaster|Connection refused"
@@ -963,10 +1021,9 @@ class _GridEngine:
 
     def queue(self):
         """The jobs of this user that wait or run: a dict from the id to a dict of texts, see the man page qstat."""
-        import getpass
         import xml.etree.ElementTree as ElementTree
 
-        answer = _call(["qstat", "-xml", "-u", getpass.getuser()], self)
+        answer = _call(["qstat", "-xml", "-u", _user()], self)
         try:
             lines = list(ElementTree.fromstring(answer).iter("job_list"))
         except ElementTree.ParseError as error:
@@ -991,32 +1048,31 @@ class _GridEngine:
             }
         return rows
 
-    def find(self, scripts):
+    def find(self, scripts, queue):
         """The ids of the jobs with these job scripts, a dict from the script's path: for ids that were lost."""
-        ids, found = list(self.queue()), {}
-        if ids:
-            for job in re.split("^={20,}$", self._words("qstat", "-j", ",".join(ids)), flags=re.MULTILINE):
-                number = re.search(r"^job_number: +([0-9]+)$", job, re.MULTILINE)
-                for script in scripts:  # in full and unquoted
-                    if number and re.search(rf"^script_file: +{re.escape(script)}$", job, re.MULTILINE):
-                        found[script] = number[1]
-        return found
-
-    def _words(self, *command):
-        """What a command prints, also where it exits with 1: for one of several jobs is gone, or has no host to run on."""
+        ours = {job.id for job in jobs()}
+        ids, found = [number for number in queue if number not in ours], {}
         try:
-            return _call(command, self)
-        except Unreachable:
-            raise
+            text = _call(["qstat", "-j", ",".join(ids)], self) if ids and scripts else ""
         except SubmitError as error:
-            return str(error)
+            if "do not exist" not in str(error):  # they have just ended
+                raise
+            text = ""
+        for job in re.split("^={20,}$", text, flags=re.MULTILINE):
+            number = re.search(r"^job_number: +([0-9]+)$", job, re.MULTILINE)
+            for script in scripts:  # in full and unquoted
+                if number and re.search(rf"^script_file: +{re.escape(script)}$", job, re.MULTILINE):
+                    found[script] = number[1]
+        return found
 
     def why(self, job_id, state):
         """Why a job does not run, in the scheduler's words: the error of one in error state, else what it lacks."""
-        words = self._words(*(["qstat", "-j"] if state == "FAILED" else ["qalter", "-w", "p"]), job_id)
-        return "; ".join(
-            re.findall(r"(?:^error reason +[0-9]+: +|^Job [0-9]+ |says: Job [0-9]+ )(.*)$", words, re.MULTILINE)
-        )
+        try:
+            words = _call(["qstat", "-j", job_id] if state == "FAILED" else ["qalter", "-w", "p", job_id], self)
+        except SubmitError as error:  # qalter exits with 1 if there is something to say
+            words = str(error)
+        reasons = r"(?:^error reason +[0-9]+: +|^Job [0-9]+ |says: Job [0-9]+ )(.*)$"
+        return "; ".join(re.findall(reasons, words, re.MULTILINE))
 
     def accounting(self, job_id):
         """How a job ended that left no record, from qacct if that can be read here: (state, exit code, reason) or None."""
@@ -1030,12 +1086,12 @@ class _GridEngine:
         if failed == 37:
             return "FAILED", code, "killed by Grid Engine: over a limit of time or memory (h_rt, h_cpu, h_vmem)"
         if failed == 100 and code == 137:
-            return "CANCELLED", code, "killed: deleted by qdel, or by the system"
+            return "FAILED", code, "killed: by the system, as when memory runs out, or deleted by qdel"
         if failed or code:
             return "FAILED", code, f"Grid Engine's accounting: failed {failed}, {_exit_reason(code)}"
         return "DONE", 0, "as the accounting says"
 
-    def cancel(self, ids):
+    def cancel(self, ids, again):
         _call(["qdel", *ids], self)
 
 
@@ -1044,10 +1100,7 @@ class _Background:
 
     name = "background"
     settings = ()
-    job_ids = (
-        "id=${GRID_BACKGROUND:+$$} index=\nunset GRID_BACKGROUND\n"
-        'hold() { while kill -0 "$1" 2>/dev/null; do sleep 0.5; done; }'
-    )
+    job_ids = "grid_id=${GRID_BACKGROUND:+$$} index=\nunset GRID_BACKGROUND\n" 'runs() { kill -0 "$1" 2>/dev/null; }'
     answer = r"^([0-9]+)$"
     unreachable = not_sent = "(?!)"  # matches nothing
 
@@ -1068,20 +1121,18 @@ class _Background:
     def queue(self):
         import platform
 
-        processes = set()
-        for line in _call(["ps", "-ww", "-u", str(os.getuid()), "-o", "pid=,pgid=,args="]).splitlines():
-            pid, group, args = (line.split(None, 2) + ["", ""])[:3]
-            if pid == group and args.endswith("/job.sh"):
-                processes.add(pid)
         rows = {}
-        for job in jobs():
-            if job.scheduler == self.name and job.id in processes and "exit" not in job.read_record():
-                since = job.record["provenance"]["submitted"][:19].replace("T", " ")
-                rows[job.id] = {"name": job.name, "state": "RUNNING", "word": "background", "reason": ""}
-                rows[job.id] |= {"since": since, "host": platform.node()}
+        # in this locale ps shows every path as it is
+        ps = ["env", "LC_ALL=C.UTF-8", "ps", "-ww", "-u", str(os.getuid()), "-o", "pid=,pgid=,lstart=,args="]
+        for line in _call(ps).splitlines():
+            pid, group, *since, args = (line.split(None, 7) + [""] * 8)[:8]
+            if pid == group and f" {PROJECT}/.grid/" in args and args.endswith("/job.sh"):
+                name = args.split("/")[-2].split("-", 2)[-1]
+                rows[pid] = {"name": name, "state": "RUNNING", "word": "background", "reason": ""}
+                rows[pid] |= {"since": " ".join(since[1:4]), "host": platform.node()}
         return rows
 
-    def find(self, scripts):
+    def find(self, scripts, queue):
         return {}  # the job itself writes its id down
 
     def why(self, job_id, state):
@@ -1090,14 +1141,14 @@ class _Background:
     def accounting(self, job_id):
         return None
 
-    def cancel(self, ids):
+    def cancel(self, ids, again):
         import signal
 
         alive = self.queue()
         for number in ids:
             if number not in alive:
                 raise SubmitError(f"no job {number} runs in the background of this machine")
-            os.killpg(int(number), signal.SIGTERM)
+            os.killpg(int(number), signal.SIGKILL if again else signal.SIGUSR2)  # the latter as Grid Engine does
 
 
 _ENGINES = {engine.name: engine for engine in (_GridEngine, _Background)}
@@ -1131,48 +1182,93 @@ def _size(number):
 # --- 6. A job afterwards ----------------------------------------------------------------------------------------------
 
 
-def _decide(record, queue, accounting=None, cancelled=False, gone_for=0.0):
-    """The state of a job, its exit code and the reason, from all that is known. Nothing unseen is taken for a success.
+Status = namedtuple("Status", "state exit_code reason record")
+
+
+def _decide(record, queue, accounting=None, cancelled=False):
+    """The Status of a job from all that is known. Nothing unseen is taken for a success.
 
     Args:
         record: what the job has written down, a dict of texts; with the int "exit" when it has ended. Empty: nothing yet.
-        queue: its row in the scheduler's queue; "gone" if it is not there, "unsubmitted" if nobody knows an id of it;
+        queue: its row in the scheduler's queue, or "gone"; of a job whose id nobody knows, "submitting" or "unsubmitted";
             None if the scheduler does not answer.
-        accounting: what the scheduler's accounting says, (state, exit code, reason), or None.
+        accounting: of a job that is gone, what the scheduler's accounting says, (state, exit code, reason), or None.
         cancelled: whether grid.py was told to stop it.
-        gone_for: the seconds since it was first missed in the queue.
     """
     if "exit" in record:
         code = record["exit"]
         if code == 0:
-            return "DONE", 0, ""
+            return Status("DONE", 0, "", record)
         if cancelled:
-            return "CANCELLED", code, "stopped on request"
-        if record.get("signal") == "SIGUSR2" and "reason" not in record:
-            return "CANCELLED", code, "deleted from the scheduler's queue while it ran"
-        return "FAILED", code, record.get("reason") or _exit_reason(code)
+            return Status("CANCELLED", code, "stopped on request", record)
+        stopped = "stopped by the scheduler: deleted there, or over a limit" if "signal" in record else ""
+        return Status("FAILED", code, record.get("reason") or stopped or _exit_reason(code), record)
     so_far = "RUNNING" if record else "PENDING"
-    if queue == "unsubmitted":
-        if gone_for < GRACE:
-            return "PENDING", None, "being submitted"
-        return "FAILED", None, "it never reached the scheduler: the submission was interrupted"
     if queue is None:
-        return so_far, None, "the scheduler does not answer"
+        return Status(so_far, None, "the scheduler does not answer", record)
+    if queue == "submitting":
+        return Status("PENDING", None, "being submitted", record)
+    if queue == "unsubmitted":
+        return Status("FAILED", None, "it never reached the scheduler: the submission was interrupted", record)
     if queue != "gone":
-        return ("CANCELLED" if cancelled and queue["state"] == "FAILED" else queue["state"]), None, queue["reason"]
+        state = "CANCELLED" if cancelled and queue["state"] == "FAILED" else queue["state"]
+        return Status(state, None, queue["reason"], record)
     if cancelled:
-        return "CANCELLED", None, "stopped on request" + ("" if record else " before it began")
+        return Status("CANCELLED", None, "stopped on request" + ("" if record else " before it began"), record)
     if accounting:
-        return accounting
-    if gone_for < GRACE:
-        return so_far, None, "it has left the queue; its record may still arrive"
+        return Status(*accounting, record)
     if record:
-        return (
-            "FAILED",
-            None,
-            f"vanished: it began on {record.get('host')}, and was killed with all that it had started",
-        )
-    return "FAILED", None, "vanished: it left the queue and never began; deleted there, or lost"
+        began = f"it began on {record.get('host')}, and was killed with all that it had started"
+        return Status("FAILED", None, f"vanished: {began}", record)
+    return Status("FAILED", None, "vanished: it left the queue and never began; deleted there, or lost", record)
+
+
+def _exit_reason(code):
+    import signal
+
+    if code > 128 and code - 128 in set(signal.Signals):
+        name = signal.Signals(code - 128).name
+        return f"killed by {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
+    return f"exit code {code}"
+
+
+def look(jobs, ask=True):
+    """The Status of each job. With ask, each scheduler is called once, for all its jobs that have no record of their end.
+
+    When jobs have left the queue without one, it is waited for, GRACE seconds at most: file systems may be slow. Then the
+    accounting is asked, and the verdict is written down; only a record that arrives later can change it.
+    """
+    import time
+
+    queues, rows = {}, {}
+    unsure = [job for job in jobs if ask and "exit" not in job.read_record() and not job.verdict()]
+    for name in {job.scheduler for job in unsure}:
+        engine = _engine(name)
+        try:
+            queues[name] = engine.queue()
+            lost = {str(job.folder / "job.sh"): job for job in unsure if job.scheduler == name and not job.id}
+            for script, number in engine.find(lost, queues[name]).items():
+                lost[script].know_id(number)
+        except GridError:
+            queues[name] = None
+    for job in unsure:
+        if queues[job.scheduler] is not None:
+            rows[id(job)] = queues[job.scheduler].get(job.id) or ("gone" if job.id else job.submission())
+    gone, end = [job for job in unsure if rows.get(id(job)) == "gone"], time.monotonic() + GRACE
+    while time.monotonic() < end and not all("exit" in job.read_record(refresh=True) for job in gone):
+        time.sleep(0.25)
+    statuses = []
+    for job in jobs:
+        record, row = job.read_record(), rows.get(id(job))
+        status = job.verdict() if "exit" not in record else None
+        if not status:
+            final = row in ("gone", "unsubmitted") and "exit" not in record
+            accounting = _engine(job.scheduler).accounting(job.id) if final and job.id else None
+            status = _decide(record, row, accounting, os.path.exists(job.folder / "cancelled"))
+            if final:
+                job.save_verdict(status)
+        statuses.append(status)
+    return statuses
 
 
 def why(job, state):
@@ -1192,38 +1288,11 @@ def _exit_reason(code):
     return f"exit code {code}"
 
 
-def look(jobs, ask=True):
-    """(state, exit code, reason, record) of each job; with ask, in at most one call to each scheduler."""
-    records = [job.read_record() for job in jobs]
-    queues = {}
-    for name in {job.scheduler for job, record in zip(jobs, records) if ask and "exit" not in record}:
-        try:
-            queues[name] = _engine(name).queue()
-            lost = {str(job.folder / "job.sh"): job for job in jobs if job.scheduler == name and not job.id}
-            for script, number in _engine(name).find(list(lost)).items() if lost else ():
-                lost[script].know_id(number)
-        except GridError:
-            queues[name] = None
-    result = []
-    for job, record in zip(jobs, records):
-        queue, accounting, gone_for = queues.get(job.scheduler), None, 0
-        if queue is not None:
-            record = job.read_record()  # what was written while the scheduler was asked
-            queue = queue.get(job.id, "gone") if job.id else "unsubmitted"
-            gone_for = job.gone_for(queue in ("gone", "unsubmitted"))
-            if queue == "gone" and "exit" not in record and job.id:
-                accounting = _engine(job.scheduler).accounting(job.id)
-        cancelled = os.path.exists(job.folder / "cancelled")
-        result.append((*_decide(record, queue, accounting, cancelled, gone_for), record))
-    return result
-
-
-def _epitaph(job, state, code, reason, record):
+def _epitaph(job, status):
     """What JobFailed says of a job: its end, and the last lines of its log."""
-    lines = [line for line in job.log().splitlines() if line.strip()][-10:]
-    return "\n    ".join(
-        [f"job {job.id} {job.name} is {state}: {reason}; exit code {code}. The end of its log:", *lines]
-    )
+    lines = [line for line in job.log(10_000).splitlines() if line.strip()][-10:]
+    end = f"job {job.id} {job.name} is {status.state}: {status.reason}; exit code {status.exit_code}."
+    return "\n    ".join([f"{end} The end of its log:", *lines])
 
 
 class Job:
@@ -1236,7 +1305,8 @@ class Job:
         scheduler: "gridengine" or "background".
         stdout, stderr: the Paths of the output and the error file; None without an id. The job makes them at its start.
         record: all that was written down at submission, a dict.
-        state: PENDING, RUNNING, DONE, FAILED or CANCELLED. Asking costs a call to the scheduler until the job has ended.
+        status: (state, exit_code, reason, record). Asking costs a call to the scheduler until the job has ended.
+        state: PENDING, RUNNING, DONE, FAILED or CANCELLED; likewise.
         exit_code: of the script, an int; None before its end, and if it was killed so that nobody could see it.
         reason: why the state is what it is, a text.
     """
@@ -1247,12 +1317,12 @@ class Job:
         self.folder = Path(folder)
         self.record = record or _load(os.path.join(folder, "record.json"))
         self.name, self.scheduler = self.record["name"], self.record["scheduler"]
-        self.missed = None  # since when it is not in the queue, in seconds of time.time()
 
     id = property(lambda self: self.record["id"])
-    state = property(lambda self: look([self])[0][0])
-    exit_code = property(lambda self: look([self])[0][1])
-    reason = property(lambda self: look([self])[0][2])
+    status = property(lambda self: look([self])[0])
+    state = property(lambda self: self.status.state)
+    exit_code = property(lambda self: self.status.exit_code)
+    reason = property(lambda self: self.status.reason)
     stdout = property(lambda self: self._log_file("o"))
     stderr = property(lambda self: self._log_file("e"))
 
@@ -1264,26 +1334,23 @@ class Job:
         wait([self], timeout)
         return self
 
-    def log(self):
-        """What the job has printed so far, a text: its output, then its errors."""
+    def log(self, last=None):
+        """What the job has printed so far, a text: its output, then its errors; of each the last so many bytes."""
         texts = []
         for path in (self.stdout, self.stderr):
             if path and path.exists():
-                texts.append(path.read_text(encoding="utf-8", errors="replace"))
+                with open(path, "rb") as file:
+                    file.seek(max(0, path.stat().st_size - last) if last else 0)
+                    texts.append(file.read().decode("utf-8", "replace"))
         return "".join(texts)
 
     def cancel(self):
-        """Stop the job. One that has ended already stays as it is."""
-        [(state, _, _, _)] = look([self])
-        if state in ("PENDING", "RUNNING") or (self.id in _engine(self.scheduler).queue()):
+        """Stop the job; see qdel. One that has ended already stays as it is."""
+        state, _, reason, _ = self.status
+        if state in ("PENDING", "RUNNING") or "error state" in reason:
             if not self.id:
                 raise SubmitError(f"the job in {self.folder} cannot be stopped: its id is not known (yet)")
-            self.mark_cancelled()
-            try:
-                _engine(self.scheduler).cancel([self.id])
-            except SubmitError:
-                if self.id in _engine(self.scheduler).queue():  # else it has just ended
-                    raise
+            qdel(self)
 
     def _log_file(self, letter):
         from pathlib import Path
@@ -1305,42 +1372,60 @@ class Job:
             pass
 
     def mark_cancelled(self):
-        if "exit" not in self.read_record():
-            _save(os.path.join(self.folder, "cancelled"), _now() + "\n")
+        """Write down that it was told to stop; returns whether that is new."""
+        path = os.path.join(self.folder, "cancelled")
+        if "exit" in self.read_record() or os.path.exists(path) or not os.path.isdir(self.folder):
+            return False
+        _save(path, _now() + "\n")
+        return True
 
-    def read_record(self):
-        """What the newest attempt of the job has written down, a dict of texts; with the int "exit" if it has ended."""
+    def submission(self):
+        """Of a job whose id nobody knows: whether it is on its way to the scheduler, "submitting" or "unsubmitted"."""
+        import platform
+        import time
+        from datetime import datetime
+
+        origin = self.record["provenance"]
+        young = time.time() - datetime.fromisoformat(origin["submitted"]).timestamp() < RETRY_FOR + 2 * CALL_TIMEOUT
         try:
-            names = [
-                name for name in os.listdir(self.folder / "records") if name.endswith(".running") or ".exit-" in name
-            ]
+            if origin["host"] == platform.node():
+                os.kill(origin["pid"], 0)
+        except ProcessLookupError:
+            return "unsubmitted"
+        except PermissionError:
+            pass
+        return "submitting" if young else "unsubmitted"
+
+    def read_record(self, refresh=False):
+        """What the newest attempt of the job has written down, a dict of texts; with the int "exit" if it has ended."""
+        records = os.path.join(self.folder, "records")
+        try:
+            if refresh:
+                os.utime(records)  # a change of ours makes a network file system look again
+            names = [name for name in os.listdir(records) if name.endswith(".running") or ".exit-" in name]
             newest = max(names, key=lambda name: (int(name.split(".")[1]), ".exit-" in name))
-            text = (self.folder / "records" / newest).read_text(encoding="utf-8", errors="replace")
+            with open(os.path.join(records, newest), encoding="utf-8", errors="replace") as file:
+                fields = dict(line.rstrip("\n").split(": ", 1) for line in file if ": " in line)
         except (OSError, ValueError):  # not there, not there yet, or just renamed
             return {}
-        fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
         if ".exit-" in newest:
             fields["exit"] = int(newest.rpartition("-")[2])
         if not self.id and "id" in fields:
             self.know_id(fields["id"])
         return fields
 
-    def gone_for(self, gone):
-        """The seconds since the job was first missed in the queue, by any process."""
-        import time
-
-        path = os.path.join(self.folder, "gone")
+    def verdict(self):
+        """The Status that was decided when the job had left the queue without a record of its end; or None."""
         try:
-            self.missed = float(open(path).read()) if os.path.exists(path) else self.missed
-            if gone and not self.missed:
-                self.missed = time.time()
-                _save(path, str(self.missed))
-            elif not gone and self.missed:
-                self.missed = None
-                os.remove(path)
-        except (OSError, ValueError):
-            pass
-        return time.time() - self.missed if self.missed else 0
+            return Status(*_load(os.path.join(self.folder, "verdict.json")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def save_verdict(self, status):
+        import json
+
+        if os.path.isdir(self.folder):
+            _save(os.path.join(self.folder, "verdict.json"), json.dumps(status) + "\n")
 
 
 # --- 7. What runs inside the job --------------------------------------------------------------------------------------
@@ -1370,11 +1455,13 @@ def _run(folder, task):
     if _digest(source) != record["provenance"]["script_sha256"]:
         print(f"grid: {script} has changed since the job was submitted", file=sys.stderr)
         _note("changed", script)
+    if "snapshot" in record:
+        os.environ["GRID_PROJECT"] = PROJECT
     sys.argv = [script] + [Word(value) for value in args]
     if sys.path and sys.path[0] in (PROJECT, os.path.dirname(os.path.realpath(__file__))):  # it may be a link
         sys.path[0] = os.path.dirname(script)
     sys.excepthook = _report
-    signal.signal(signal.SIGUSR1, lambda *_: None)
+    os.environ["GRID_MAIN"] = str(os.getpid())
     signal.signal(signal.SIGUSR2, _stop)
     main = types.ModuleType("__main__")
     main.__file__, main.__builtins__ = script, __builtins__
@@ -1398,14 +1485,14 @@ def _report(kind, error, traceback):
 def _stop(number, frame):
     """For the script, the one signal to handle is SIGTERM.
 
-    Grid Engine announces a kill, for a time limit or a deletion, by SIGUSR2 to all processes of the job, and a mere
-    suspension by SIGUSR1 (qsub, -notify), of which Python would die.
+    Grid Engine announces a kill, for a time limit or a deletion, by SIGUSR2 to all processes of the job (qsub, -notify).
     """
     import signal
 
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    _note("signal", signal.Signals(number).name)
-    signal.raise_signal(signal.SIGTERM)
+    if os.environ.get("GRID_MAIN") == str(os.getpid()):  # not in the processes of a pool, which it reaches too
+        _note("signal", signal.Signals(number).name)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _note(key, text):

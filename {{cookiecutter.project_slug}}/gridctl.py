@@ -32,14 +32,14 @@ def find(word):
         raise grid.GridError("this project has no jobs yet")
     if word is None:
         return jobs[-1]
-    for exact in (lambda job: job.id == word, lambda job: word in (job.name, job.folder.name)):
+    for exact in (lambda job: job.id == word, lambda job: job.name == word):
         if found := [job for job in jobs if exact(job)]:
             return found[-1]
-    found = [job for job in jobs if any(text.startswith(word) for text in (job.id or "", job.name, job.folder.name))]
-    if len({job.name for job in found}) > 1 or not found:
+    found = [job for job in jobs if (job.id or "").startswith(word) or job.name.startswith(word)]
+    if len(found) != 1:
         names = ", ".join(f"{job.id} {job.name}" for job in (found or jobs)[-10:])
         raise grid.GridError(f"{word} names {'several jobs' if found else 'no job of this project'}; there are {names}")
-    return found[-1]
+    return found[0]
 
 
 def status():
@@ -49,19 +49,33 @@ def status():
         print("this project has no jobs yet")
         return
     rows = [("id", "name", "state", "since", "host", "reason")]
+    asked = 0  # the scheduler why a job does not run: a question that costs it something
     for job, (state, _, reason, record) in zip(jobs, grid.look(jobs)):
-        if not reason and state == "PENDING" or "error state" in reason:
-            reason = grid.why(job, state) or reason
-        since = record.get("ended" if "exit" in record else "started") or job.record["provenance"]["submitted"]
-        since = datetime.fromisoformat(since).astimezone().strftime("%d %b %H:%M:%S")
+        submitted = job.record["provenance"]["submitted"]
+        long = time.time() - datetime.fromisoformat(submitted).timestamp() > 30
+        if asked < 5 and ("error state" in reason or state == "PENDING" and not reason and long):
+            asked, reason = asked + 1, grid.why(job, state) or reason
+        since = moment(record.get("ended" if "exit" in record else "started"), submitted).strftime("%d %b %H:%M:%S")
         rows.append((job.id or "?", job.name, state, since, record.get("host", ""), reason))
     widths = [max(len(row[column]) for row in rows) for column in range(5)] + [0]
-    colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    terminal = sys.stdout.isatty()
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths)]
-        if colored and row[2] in COLORS:
-            cells[2] = f"\033[{COLORS[row[2]]}m{cells[2]}\033[0m"
-        print("  ".join(cells).rstrip())
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        if terminal:
+            line = line[: max(shutil.get_terminal_size().columns, sum(widths) + 10)]
+            if row[2] in COLORS and not os.environ.get("NO_COLOR"):
+                place = widths[0] + widths[1] + 4
+                end = place + len(row[2])
+                line = f"{line[:place]}\033[{COLORS[row[2]]}m{line[place:end]}\033[0m{line[end:]}"
+        print(line)
+
+
+def moment(text, otherwise):
+    """The time that a record tells, in this place's time."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (TypeError, ValueError):
+        return datetime.fromisoformat(otherwise).astimezone()
 
 
 def log(job, follow):
@@ -92,9 +106,12 @@ def log(job, follow):
 def show(job):
     """Print everything that is recorded of a job."""
     [(state, code, reason, record)] = grid.look([job])
+    if state == "PENDING" or "error state" in reason:
+        reason = grid.why(job, state) or reason
     print(f"{job.id} {job.name}: {state}" + (f", {reason}" if reason else "") + (f", exit code {code}" if code else ""))
     print(f"\nfolder  {job.folder}\noutput  {job.stdout}\nerrors  {job.stderr}")
-    arguments = (job.folder / "tasks.txt").read_text(encoding="utf-8").rstrip("\n")
+    tasks = job.folder / "tasks.txt"
+    arguments = tasks.read_text(encoding="utf-8").rstrip("\n") if tasks.exists() else "tasks.txt is gone"
     print("\nits arguments\n    " + (arguments if len(arguments) < 2000 else arguments[:2000] + " ..."))
     for title, facts in (("what was asked for", job.record), ("what it wrote down", record)):
         text = json.dumps(facts, indent=4, ensure_ascii=False)
@@ -104,12 +121,34 @@ def show(job):
 def clean(age):
     """Remove the folders of jobs that ended longer ago than age, in seconds."""
     jobs = grid.jobs()
-    for job, (state, _, _, record) in zip(jobs, grid.look(jobs)):
-        if state in ("DONE", "FAILED", "CANCELLED"):
-            ended = record.get("ended") or job.record["provenance"]["submitted"]
-            if time.time() - datetime.fromisoformat(ended).timestamp() >= age:
+    looked = list(zip(jobs, grid.look(jobs)))
+    waited_for = {
+        before["id"]
+        for job, status in looked
+        if status.state in ("PENDING", "RUNNING")
+        for before in job.record["after"]
+    }
+    for job, (state, _, _, record) in looked:
+        if state in ("DONE", "FAILED", "CANCELLED") and job.id not in waited_for:
+            ended = moment(record.get("ended"), job.record["provenance"]["submitted"])
+            if time.time() - ended.timestamp() >= age:
                 shutil.rmtree(job.folder)
                 print(f"removed {job.folder}")
+
+
+def stop(chosen):
+    """Stop jobs; of those that have ended already, say so."""
+    looked = list(zip(chosen, grid.look(chosen)))
+    going = [job for job, (state, _, reason, _) in looked if state in ("PENDING", "RUNNING") or "error state" in reason]
+    for job in going:
+        if not job.id:
+            raise grid.GridError(f"the job in {job.folder} cannot be stopped: its id is not known (yet)")
+    grid.qdel(going)
+    for job, status in looked:
+        if job in going:
+            print(f"{job}: told the scheduler to stop it")
+        elif len(chosen) == 1:
+            print(f"{job}: {status.state}")
 
 
 def main():
@@ -117,7 +156,9 @@ def main():
     parser.add_argument("command", choices=["status", "log", "show", "stop", "clean"], help="see above")
     parser.add_argument("job", nargs="?", metavar="JOB", help="or AGE, of clean")
     parser.add_argument("-f", "--follow", action="store_true", help="log: go on until the job has ended")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
+    if options.command in ("status", "log", "show"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # python gridctl.py log | head
     if options.command == "status":
         status()
     elif options.command == "log":
@@ -125,17 +166,15 @@ def main():
     elif options.command == "show":
         show(find(options.job))
     elif options.command == "clean":
-        clean(grid.seconds(options.job or "30d", "AGE"))
+        age = options.job or "30d"
+        if not age[-1:].isalpha():
+            raise grid.GridError(f"AGE is {age}: give it a unit, as in 30d or 12h")
+        clean(grid.seconds(age, "AGE"))
     else:
-        chosen = grid.jobs() if options.job == "all" else [find(options.job)]
-        for job, (state, _, _, _) in zip(chosen, grid.look(chosen)):
-            if state in ("PENDING", "RUNNING") or len(chosen) == 1:
-                job.cancel()
-                print(f"{job}: " + ("told the scheduler to stop it" if state in ("PENDING", "RUNNING") else state))
+        stop(grid.jobs() if options.job == "all" else [find(options.job)])
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # python gridctl.py log | head
     try:
         main()
     except grid.GridError as error:

@@ -114,6 +114,8 @@ def test_jobs_and_wait(folder):
     with pytest.raises(folder.grid.JobFailed, match=f"job {jobs[2].id} worker is FAILED: exit code 3") as caught:
         folder.grid.wait(jobs, timeout=30)
     assert caught.value.job is jobs[2]
+    with pytest.raises(folder.grid.JobFailed):
+        folder.grid.wait(job for job in jobs)
     assert [job.state for job in folder.grid.jobs()] == ["DONE", "DONE", "FAILED", "DONE"]
 
 

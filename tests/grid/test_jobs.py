@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from values import NASTY, same
@@ -253,17 +254,13 @@ def test_an_environment_that_fails_ends_the_job_and_names_the_cause(folder, acti
     assert re.search(cause, ended.err) and re.search(cause, ended.reason)
 
 
-def test_an_activation_that_exits_is_recorded(folder):
-    folder.write("worker.py", "open('ran', 'w')")
-    assert folder.run("worker.py", [], "exit 9").code == 9
-    assert not (folder.path / "ran").exists()
-
-
 def test_an_activation_may_try_things_that_fail(folder):
     """As conda's and module's scripts do, inside of files, and conditions on the command line."""
     folder.write("worker.py", "print('ran')")
     folder.write("activate", "false\nls missing 2>/dev/null\nexport X=1\n")
-    assert folder.run("worker.py", [], "[ -d /missing ] && false; source ./activate; if false; then :; fi").out == "ran\n"
+    assert (
+        folder.run("worker.py", [], "[ -d /missing ] && false; source ./activate; if false; then :; fi").out == "ran\n"
+    )
 
 
 def test_a_real_environment_is_used(folder):
@@ -335,6 +332,62 @@ def test_qstat_shows_and_qdel_stops(folder, capsys):
     assert folder.end(jobs[1]).code == 143
     folder.grid.qstat()
     assert capsys.readouterr().out == "no jobs are waiting or running\n"
+
+
+def test_a_worker_that_does_not_leave_is_killed_by_the_second_try(folder):
+    folder.write(
+        "worker.py", "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nopen('ready', 'w')\ntime.sleep(100)"
+    )
+    job = folder.grid.submit_script("worker.py", log_dir="logs")
+    folder.wait_until(lambda: os.path.exists("ready"), "the script has begun")
+    job.cancel()
+    time.sleep(0.5)
+    assert job.state == "RUNNING"
+    job.cancel()
+    folder.wait_until(lambda: job.state == "CANCELLED", "it is killed")
+
+
+def test_the_processes_of_a_pool_leave_the_signal_to_the_worker(folder):
+    text = """
+import multiprocessing, signal, sys, time
+def save(*_):
+    print("saved")
+    sys.exit(7)
+signal.signal(signal.SIGTERM, save)
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(2,))
+child.start()
+open("ready", "w")
+time.sleep(100)"""
+    folder.write("worker.py", text)
+    job = folder.grid.submit_script("worker.py", log_dir="logs")
+    folder.wait_until(lambda: os.path.exists("ready"), "the script has begun")
+    time.sleep(0.2)
+    job.cancel()
+    assert folder.end(job).out == "saved\n"
+
+
+def test_its_folder_removed_while_it_runs(folder):
+    folder.write("worker.py", "import time; time.sleep(3)")
+    job = folder.grid.submit_script("worker.py", log_dir="logs")
+    folder.wait_until(lambda: list(job.folder.glob("records/*.running")), "it runs")
+    time.sleep(0.5)
+    shutil.rmtree(job.folder)
+    assert job.state == "RUNNING"
+    assert job.wait(20).state == "DONE"
+
+
+@pytest.mark.parametrize("activate, code", [("exit 0", 1), ("exit 9", 9)])
+def test_an_activation_that_ends_the_job_is_no_success(folder, activate, code):
+    folder.write("worker.py", "open('ran', 'w')")
+    job = folder.grid.submit_script("worker.py", [], activate, log_dir="logs")
+    assert folder.end(job).code == code and job.state == "FAILED" and not (folder.path / "ran").exists()
+
+
+def test_an_activation_may_use_any_variable(folder):
+    folder.write("worker.py", "print('ran')")
+    names = "folder name record task id grid file python index after code end note fail path begun".split()
+    ended = folder.run("worker.py", [], "; ".join(f"{name}=/nowhere" for name in names))
+    assert (ended.out, ended.code) == ("ran\n", 0)
 
 
 def test_a_stopped_job_can_save_and_leave(folder):

@@ -14,59 +14,57 @@ def ended(code, **more):
 
 
 @pytest.mark.parametrize(
-    "record, queue, accounting, cancelled, gone_for, state, code, reason",
+    "record, queue, accounting, cancelled, state, code, reason",
     [
         # the record decides, whatever the others say
-        (ended(0), "gone", None, False, 0, "DONE", 0, ""),
-        (ended(0), RUNS, None, False, 0, "DONE", 0, ""),
-        (ended(0), None, None, False, 0, "DONE", 0, ""),
-        (ended(0), "gone", KILLED, False, 99, "DONE", 0, ""),
-        (ended(0), "gone", None, True, 0, "DONE", 0, ""),
-        (ended(3), "gone", None, False, 0, "FAILED", 3, "exit code 3"),
-        (ended(1, reason="KeyError: 'x'"), RUNS, None, False, 0, "FAILED", 1, "KeyError: 'x'"),
-        (ended(100), ERROR, None, False, 0, "FAILED", 100, "exit code 100"),
-        (ended(137), "gone", None, False, 0, "FAILED", 137, "killed by SIGKILL, as the system does"),
-        (ended(139), "gone", None, False, 0, "FAILED", 139, "killed by SIGSEGV"),
-        (ended(255), "gone", None, False, 0, "FAILED", 255, "exit code 255"),
-        (ended(143), "gone", None, True, 0, "CANCELLED", 143, "stopped on request"),
-        (ended(7), RUNS, None, True, 0, "CANCELLED", 7, "stopped on request"),
-        (ended(143, signal="SIGUSR2"), "gone", None, False, 0, "CANCELLED", 143, "deleted from the scheduler's queue"),
-        (ended(143, signal="SIGUSR2", reason="the walltime"), "gone", None, False, 0, "FAILED", 143, "the walltime"),
+        (ended(0), "gone", None, False, "DONE", 0, ""),
+        (ended(0), RUNS, None, False, "DONE", 0, ""),
+        (ended(0), None, None, False, "DONE", 0, ""),
+        (ended(0), "gone", KILLED, False, "DONE", 0, ""),
+        (ended(0), "gone", None, True, "DONE", 0, ""),
+        (ended(3), "gone", None, False, "FAILED", 3, "exit code 3"),
+        (ended(1, reason="KeyError: 'x'"), RUNS, None, False, "FAILED", 1, "KeyError: 'x'"),
+        (ended(100), ERROR, None, False, "FAILED", 100, "exit code 100"),
+        (ended(137), "gone", None, False, "FAILED", 137, "killed by SIGKILL, as the system does"),
+        (ended(139), "gone", None, False, "FAILED", 139, "killed by SIGSEGV"),
+        (ended(255), "gone", None, False, "FAILED", 255, "exit code 255"),
+        (ended(143), "gone", None, True, "CANCELLED", 143, "stopped on request"),
+        (ended(7), RUNS, None, True, "CANCELLED", 7, "stopped on request"),
+        (ended(143, signal="SIGUSR2"), "gone", None, False, "FAILED", 143, "stopped by the scheduler: deleted there"),
+        (ended(143, signal="SIGUSR2", reason="the walltime"), "gone", None, False, "FAILED", 143, "the walltime"),
         # then the queue
-        ({}, QUEUED, None, False, 0, "PENDING", None, "held"),
-        ({}, RUNS, None, False, 0, "RUNNING", None, ""),
-        (BEGUN, QUEUED, None, False, 0, "PENDING", None, "held"),
-        (BEGUN, RUNS, None, True, 0, "RUNNING", None, ""),
-        ({}, ERROR, None, False, 0, "FAILED", None, "in error state"),
-        ({}, ERROR, None, True, 0, "CANCELLED", None, "in error state"),
+        ({}, QUEUED, None, False, "PENDING", None, "held"),
+        ({}, RUNS, None, False, "RUNNING", None, ""),
+        (BEGUN, QUEUED, None, False, "PENDING", None, "held"),
+        (BEGUN, RUNS, None, True, "RUNNING", None, ""),
+        ({}, ERROR, None, False, "FAILED", None, "in error state"),
+        ({}, ERROR, None, True, "CANCELLED", None, "in error state"),
         # without an answer from the scheduler nothing is concluded
-        ({}, None, None, False, 99, "PENDING", None, "the scheduler does not answer"),
-        (BEGUN, None, None, False, 99, "RUNNING", None, "the scheduler does not answer"),
-        # gone from the queue: what the accounting says, and without it a short grace
-        (BEGUN, "gone", KILLED, False, 0, "FAILED", 137, "over a limit"),
-        ({}, "gone", None, False, 0, "PENDING", None, "its record may still arrive"),
-        (BEGUN, "gone", None, False, 1, "RUNNING", None, "its record may still arrive"),
-        (BEGUN, "gone", None, False, 99, "FAILED", None, "vanished: it began on node1"),
-        ({}, "gone", None, False, 99, "FAILED", None, "vanished: it left the queue and never began"),
-        ({}, "gone", None, True, 0, "CANCELLED", None, "stopped on request before it began"),
-        (BEGUN, "gone", None, True, 0, "CANCELLED", None, "stopped on request"),
+        ({}, None, None, False, "PENDING", None, "the scheduler does not answer"),
+        (BEGUN, None, None, False, "RUNNING", None, "the scheduler does not answer"),
+        # gone from the queue, and no record has come: what the accounting says
+        (BEGUN, "gone", KILLED, False, "FAILED", 137, "over a limit"),
+        (BEGUN, "gone", None, False, "FAILED", None, "vanished: it began on node1"),
+        ({}, "gone", None, False, "FAILED", None, "vanished: it left the queue and never began"),
+        ({}, "gone", None, True, "CANCELLED", None, "stopped on request before it began"),
+        (BEGUN, "gone", None, True, "CANCELLED", None, "stopped on request"),
         # nobody knows an id
-        ({}, "unsubmitted", None, False, 0, "PENDING", None, "being submitted"),
-        ({}, "unsubmitted", None, False, 99, "FAILED", None, "it never reached the scheduler"),
+        ({}, "submitting", None, False, "PENDING", None, "being submitted"),
+        ({}, "unsubmitted", None, False, "FAILED", None, "it never reached the scheduler"),
     ],
 )
-def test_the_state_follows_from_the_evidence(grid, record, queue, accounting, cancelled, gone_for, state, code, reason):
-    decided = grid._decide(record, queue, accounting, cancelled, gone_for)
-    assert decided[:2] == (state, code) and reason in decided[2] and bool(reason) == bool(decided[2])
+def test_the_state_follows_from_the_evidence(grid, record, queue, accounting, cancelled, state, code, reason):
+    status = grid._decide(record, queue, accounting, cancelled)
+    assert (status.state, status.exit_code, status.record) == (state, code, record)
+    assert reason in status.reason and bool(reason) == bool(status.reason)
 
 
 def test_nothing_but_a_recorded_or_accounted_success_is_done(grid):
     for record in ({}, BEGUN, ended(1), ended(137)):
-        for queue in (QUEUED, RUNS, ERROR, "gone", "unsubmitted", None):
+        for queue in (QUEUED, RUNS, ERROR, "gone", "submitting", "unsubmitted", None):
             for accounting in (None, KILLED):
                 for cancelled in (True, False):
-                    for gone_for in (0, 1e9):
-                        assert grid._decide(record, queue, accounting, cancelled, gone_for)[0] != "DONE"
+                    assert grid._decide(record, queue, accounting, cancelled).state != "DONE"
 
 
 QSTAT = """<?xml version='1.0'?>

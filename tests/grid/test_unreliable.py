@@ -4,9 +4,13 @@ These fakes do what a real Grid Engine will not do on demand.
 """
 
 import os
+import shutil
+import subprocess
+import sys
 import time
 
 import pytest
+from workplace import GRID
 
 EMPTY = "<?xml version='1.0'?><job_info><queue_info></queue_info><job_info></job_info></job_info>"
 KNOWS = """
@@ -141,11 +145,87 @@ def test_an_interrupted_submission_is_found_or_known_to_have_failed(site):
     job.record["id"] = None
     job.save()
     again = site.grid.Job(job.folder)
-    assert (again.state, again.reason) == ("PENDING", "being submitted")
-    time.sleep(0.6)
+    assert (again.state, again.reason) == ("PENDING", "being submitted"), "the submitter, this process, is alive"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    job.record["provenance"]["pid"] = dead.pid
+    job.save()
+    again = site.grid.Job(job.folder)
     assert again.state == "FAILED" and "never reached the scheduler" in again.reason
     (job.folder / "records" / "1.1.exit-0").write_text("id: 99\n")  # the job itself tells its id
     assert site.grid.Job(job.folder).state == "DONE" and site.grid.Job(job.folder).id == "99"
+
+
+RUN = 'JOB_ID=41 bash "${@: -1}" >/dev/null 2>&1'
+
+
+@pytest.mark.parametrize("after", ["sleep 100", "echo 41; exit 1", ":", DOWN])
+def test_a_job_that_has_ended_before_qsub_fails_is_not_repeated(site, after):
+    """It is in the queue no more; its own record tells that it was there."""
+    site.program("qsub", f"echo x >>submitted; {RUN}; {after}")
+    job = submit(site)
+    assert (job.id, job.state, calls(site)) == ("41", "DONE", 1)
+
+
+def test_a_second_copy_of_a_job_does_not_run(site):
+    site.write("worker.py", "open('ran', 'a').write('x')")
+    site.program("qsub", f"{RUN}; {RUN.replace('41', '42')}; echo 41")
+    assert submit(site).state == "DONE" and (site.path / "ran").read_text() == "x"
+
+
+def test_a_queue_that_cannot_tell_the_scripts_is_no_reason_to_submit_again(site):
+    site.program("qsub", f"echo x >>submitted; sleep 100")
+    site.program("qstat", KNOWS.replace("-j) ", "-j) echo internal trouble; exit 1; "))
+    with pytest.raises(site.grid.SubmitError, match="Whether it has the job is not known"):
+        submit(site)
+    assert calls(site) == 1
+
+
+def test_it_tries_for_as_long_as_it_says(site, monkeypatch):
+    clock, calls = [0.0], []
+
+    def no_answer(*_):
+        calls.append(clock[0])
+        raise site.grid.Unreachable("Connection refused")
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr(site.grid, "_call", no_answer)
+    site.grid.RETRY_FOR = 60
+    with pytest.raises(site.grid.SubmitError, match="Connection refused"):
+        submit(site)
+    assert calls[-1] - calls[0] == pytest.approx(60)
+
+
+def test_a_refused_cancel_is_not_remembered(site):
+    job = submit(site)
+    site.program("qstat", KNOWS)
+    site.program("qdel", "echo denied; exit 1")
+    with pytest.raises(site.grid.SubmitError, match="denied"):
+        job.cancel()
+    (job.folder / "records" / "1.1.exit-3").write_text("id: 41\n")
+    assert (job.state, job.exit_code) == ("FAILED", 3)
+
+
+def test_a_verdict_is_reached_once(site):
+    """qacct reads the whole accounting file of a site."""
+    site.program("qacct", "echo x >>accounted; exit 1")
+    job = submit(site)
+    for _ in range(3):
+        assert site.grid.Job(job.folder).state == "FAILED"
+    assert (site.path / "accounted").read_text().split() == ["x"]
+
+
+def test_stopping_all_costs_one_call_for_all(site):
+    rows = "".join(f"<job_list><JB_job_number>{n}</JB_job_number><state>qw</state></job_list>" for n in range(1, 11))
+    site.program("qsub", "echo x >>submitted; wc -l <submitted")
+    site.program("qstat", f'echo x >>asked; echo "<job_info>{rows}</job_info>"')
+    site.program("qdel", 'echo "$@" >>deleted')
+    for _ in range(10):
+        submit(site)
+    subprocess.run([sys.executable, shutil.copy(GRID.with_name("gridctl.py"), "."), "stop", "all"], check=True)
+    assert [len(line.split()) for line in (site.path / "deleted").read_text().splitlines()] == [10]
+    assert len((site.path / "asked").read_text().split()) <= 2
 
 
 def test_waiting_can_be_interrupted_without_harm(folder):
