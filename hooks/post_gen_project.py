@@ -48,6 +48,8 @@ def set_defaults(starter, memory, cuda):
 def choose_environment(manager):
     """Keep the scripts of one environment manager."""
     folder = Path("environment")
+    if manager == "uv":  # what it makes is activated in the same way
+        os.replace(folder / "venv" / "activate.sh", folder / "uv" / "activate.sh")
     for script in (folder / manager).iterdir():
         os.replace(script, folder / script.name)
     for other in ("venv", "uv", "conda"):

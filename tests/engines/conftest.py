@@ -20,4 +20,4 @@ def folder(tmp_path, monkeypatch):
     # a test that failed must not leave its jobs to the next one
     live = folder.grid._engine().queue()
     if left := [job.id for job in folder.grid.jobs() if job.id in live]:
-        folder.grid._engine().cancel(left)
+        folder.grid._engine().cancel(left, False)
