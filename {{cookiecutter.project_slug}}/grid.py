@@ -1262,8 +1262,8 @@ def look(jobs, ask=True):
         record, row = job.read_record(), rows.get(id(job))
         status = job.verdict() if "exit" not in record else None
         if not status:
-            final = row in ("gone", "unsubmitted") and "exit" not in record
-            accounting = _engine(job.scheduler).accounting(job.id) if final and job.id else None
+            final = row == "gone" and "exit" not in record
+            accounting = _engine(job.scheduler).accounting(job.id) if final else None
             status = _decide(record, row, accounting, os.path.exists(job.folder / "cancelled"))
             if final:
                 job.save_verdict(status)
@@ -1386,15 +1386,15 @@ class Job:
         from datetime import datetime
 
         origin = self.record["provenance"]
-        young = time.time() - datetime.fromisoformat(origin["submitted"]).timestamp() < RETRY_FOR + 2 * CALL_TIMEOUT
+        age = time.time() - datetime.fromisoformat(origin["submitted"]).timestamp()
         try:
             if origin["host"] == platform.node():
                 os.kill(origin["pid"], 0)
-        except ProcessLookupError:
-            return "unsubmitted"
+        except ProcessLookupError:  # but a qsub that it had called may still be at work
+            return "submitting" if age < GRACE else "unsubmitted"
         except PermissionError:
             pass
-        return "submitting" if young else "unsubmitted"
+        return "submitting" if age < RETRY_FOR + 2 * CALL_TIMEOUT else "unsubmitted"
 
     def read_record(self, refresh=False):
         """What the newest attempt of the job has written down, a dict of texts; with the int "exit" if it has ended."""

@@ -135,5 +135,5 @@ if __name__ == "__main__":
     except GridError as error:
         sys.exit(f"{Path(__file__).name}: {error}")
     except KeyboardInterrupt:
-        print("\nstopped; if a job was being submitted, `make status` tells whether it got through", file=sys.stderr)
+        print("\nstopped" + ("; `make status` tells whether a job got through" * ("grid" in sys.argv)), file=sys.stderr)
         sys.exit(130)

@@ -34,7 +34,7 @@ def test_make_grid_gives_what_make_local_gives(project):
     [(here, wanted)] = results(project, 1).items()
     assert wanted["accuracy"] >= 0.95
     output = project.run("make", "grid", "ARGS=--seed 3 --gpus 1 --cores 2 --walltime 10m").stdout
-    assert "submitted job" in output and "gridctl.py stop" in output
+    assert "submitted job" in output and "make stop JOB=" in output
     [got] = [metrics for name, metrics in results(project, 2).items() if name != here]
     assert got["accuracy"] == wanted["accuracy"] and got == pytest.approx(wanted)
     [record] = project.path.glob(".grid/*/record.json")

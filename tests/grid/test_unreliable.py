@@ -150,6 +150,7 @@ def test_an_interrupted_submission_is_found_or_known_to_have_failed(site):
     dead.wait()
     job.record["provenance"]["pid"] = dead.pid
     job.save()
+    time.sleep(site.grid.GRACE)
     again = site.grid.Job(job.folder)
     assert again.state == "FAILED" and "never reached the scheduler" in again.reason
     (job.folder / "records" / "1.1.exit-0").write_text("id: 99\n")  # the job itself tells its id
