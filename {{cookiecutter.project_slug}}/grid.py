@@ -261,32 +261,37 @@ def qdel(job=None, scheduler=None):
     """
     mine = {ours.id: ours for ours in jobs() if ours.id}
     chosen = {}  # for each scheduler: its ids, and the Job for each that is of this project
-    if job is None:
-        engine = _engine(scheduler)
-        chosen[engine.name] = {number: mine.get(number) for number in engine.queue()}
-    for one in [] if job is None else job if isinstance(job, (list, tuple)) else [job]:
+    for one in job if isinstance(job, (list, tuple)) else [] if job is None else [job]:
         # a job of this project knows its scheduler; another one may have another job with the same id
         ours = one if isinstance(one, Job) else mine.get(str(one))
         name = ours.scheduler if ours and not scheduler else _engine(scheduler).name
-        chosen.setdefault(name, {})[ours.id if ours else str(one)] = ours
-    for name, found in chosen.items():
-        engine, ours = _engine(name), [job for job in found.values() if job and job.scheduler == name]
-        again = (
-            all(os.path.exists(job.folder / "cancelled") for job in found.values() if job)
-            and None not in found.values()
-        )
-        marked = [job for job in ours if job.mark_cancelled()]
+        number = _check("job", ours.id if ours else str(one), not ours or ours.id, "one that was submitted")
+        chosen.setdefault(name, {})[number] = ours
+    for name in [_engine(scheduler).name] if job is None else chosen:
+        engine, queue = _engine(name), _engine(name).queue()
+        if job is None:
+            found = {number: None for number in queue} | {
+                n: m for n, m in mine.items() if n in queue and m.scheduler == name
+            }
+        else:
+            found = chosen[name]
+        if unknown := [number for number in found if number not in queue and not found[number]]:
+            raise SubmitError(f"there is no job {', '.join(unknown)} of yours in {name}; qstat shows those that are")
+        live = chosen[name] = [number for number in found if number in queue]
+        again = all(found[number] and found[number].is_cancelled() for number in live)
+        marked = [found[number] for number in live if found[number] and found[number].mark_cancelled()]
         try:
-            if found:
-                engine.cancel(list(found), again)
+            if live:
+                engine.cancel(live, again)
         except SubmitError:
             queue = engine.queue()
-            for job in marked:
-                if job.id in queue:  # it goes on: do not say that it was stopped
-                    os.remove(job.folder / "cancelled")
-            if any(number in queue or not job for number, job in found.items()):
-                raise  # of a job that has ended meanwhile there is nothing to say
-    return [number for found in chosen.values() for number in found]
+            left = [number for number in live if number in queue and queue[number]["reason"] != "being deleted"]
+            for ours in marked:
+                if ours.id in left:  # it goes on: do not say that it was stopped
+                    os.remove(ours.folder / "cancelled")
+            if left:  # of a job that has ended meanwhile there is nothing to say
+                raise
+    return [number for live in chosen.values() for number in live]
 
 
 # --- 2. How values are written down and read back ---------------------------------------------------------------------
@@ -1144,11 +1149,11 @@ class _Background:
     def cancel(self, ids, again):
         import signal
 
-        alive = self.queue()
         for number in ids:
-            if number not in alive:
-                raise SubmitError(f"no job {number} runs in the background of this machine")
-            os.killpg(int(number), signal.SIGKILL if again else signal.SIGUSR2)  # the latter as Grid Engine does
+            try:
+                os.killpg(int(number), signal.SIGKILL if again else signal.SIGUSR2)  # the latter as Grid Engine does
+            except ProcessLookupError:
+                pass  # it has just ended
 
 
 _ENGINES = {engine.name: engine for engine in (_GridEngine, _Background)}
@@ -1264,7 +1269,7 @@ def look(jobs, ask=True):
         if not status:
             final = row == "gone" and "exit" not in record
             accounting = _engine(job.scheduler).accounting(job.id) if final else None
-            status = _decide(record, row, accounting, os.path.exists(job.folder / "cancelled"))
+            status = _decide(record, row, accounting, job.is_cancelled())
             if final:
                 job.save_verdict(status)
         statuses.append(status)
@@ -1371,12 +1376,14 @@ class Job:
         except OSError:  # the disk is full, say; the id will be found again
             pass
 
+    def is_cancelled(self):
+        return os.path.exists(self.folder / "cancelled")
+
     def mark_cancelled(self):
         """Write down that it was told to stop; returns whether that is new."""
-        path = os.path.join(self.folder, "cancelled")
-        if "exit" in self.read_record() or os.path.exists(path) or not os.path.isdir(self.folder):
+        if "exit" in self.read_record() or self.is_cancelled() or not os.path.isdir(self.folder):
             return False
-        _save(path, _now() + "\n")
+        _save(os.path.join(self.folder, "cancelled"), _now() + "\n")
         return True
 
     def submission(self):

@@ -164,7 +164,7 @@ def test_gridctl_shows_follows_and_stops(folder, gridctl):
     assert table[2][:3] == [job.id, "worker", "RUNNING"]
     assert gridctl("log") == gridctl("log", job.id) == gridctl("log", "wor") == "working\n"
     assert gridctl("log", "quick", "-f").startswith("quick\nTraceback")
-    assert "is FAILED: ZeroDivisionError" in gridctl("log", "quick", "-f")
+    assert "is FAILED: ZeroDivisionError" in gridctl("log", "-f", "quick")
     assert "names no job of this project; there are" in gridctl("show", "nothing", code=1)
     shown = gridctl("show", quick.id)
     assert "[0.1, [64, 32]]" in shown and '"script_sha256"' in shown and "ZeroDivisionError" in shown
@@ -174,6 +174,21 @@ def test_gridctl_shows_follows_and_stops(folder, gridctl):
     assert f"<Job {job.id} worker>: CANCELLED" in gridctl("stop", job.id)
 
 
+def test_gridctl_never_guesses_which_job_is_meant(folder, gridctl):
+    folder.write("worker.py", "")
+    ids = [folder.run("worker.py", name=name).job.id for name in ("one", "once", "on", "on")]
+    assert "on names several jobs" not in gridctl("show", "on") and gridctl("show", "on").startswith(ids[3])
+    assert "o names several jobs; there are" in gridctl("stop", "o", code=1)
+
+
+def test_a_broken_record_hides_no_other_job(folder, gridctl):
+    folder.write("worker.py", "")
+    first, second = folder.run("worker.py").job, folder.run("worker.py", name="other").job
+    (first.folder / "record.json").write_text("{")
+    printed = gridctl("status")
+    assert "is passed by, its record.json is broken" in printed and f"{second.id}  other  DONE" in printed
+
+
 def test_gridctl_cleans_what_is_old_and_over(folder, gridctl):
     folder.write("worker.py", "")
     folder.write("slow.py", "import time; time.sleep(100)")
@@ -181,6 +196,7 @@ def test_gridctl_cleans_what_is_old_and_over(folder, gridctl):
     running = folder.grid.submit_script("slow.py", log_dir="logs")
     assert gridctl("clean") == "" and done.folder.exists()
     time.sleep(1.5)
+    assert "give it a unit" in gridctl("clean", "30", code=1)
     assert gridctl("clean", "1s") == f"removed {done.folder}\n"
     assert not done.folder.exists() and running.folder.exists()
     assert "AGE is" in gridctl("clean", "yesterday", code=1)

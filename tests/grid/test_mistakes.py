@@ -151,7 +151,7 @@ def test_a_sites_notices_around_the_id_do_not_confuse_it(folder, worker):
 
 
 def test_qdel_of_an_unknown_job_says_so(folder):
-    with pytest.raises(folder.grid.SubmitError, match="no job 99999999 runs in the background"):
+    with pytest.raises(folder.grid.SubmitError, match="there is no job 99999999 of yours in background"):
         folder.grid.qdel(99999999)
 
 
