@@ -53,7 +53,9 @@ def test_exactly_what_was_asked_for_is_generated(bake, plain, environment, licen
     for name in project.files() - {"README.md", "pyproject.toml", "LICENSE"}:
         origin = name.replace(script, "my_script") if name.startswith(script) else name
         if origin not in plain:
-            origin = origin.replace("environment/", f"environment/{environment}/")
+            # uv's environment is activated as venv's is
+            manager = "venv" if name == "environment/activate.sh" and environment == "uv" else environment
+            origin = origin.replace("environment/", f"environment/{manager}/")
         changed = [
             line[1:]
             for line in difflib.ndiff(plain[origin].splitlines(), project.read(name).splitlines())
