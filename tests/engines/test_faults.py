@@ -180,10 +180,17 @@ def test_the_working_directory_is_gone(folder):
     assert (state, code) == ("FAILED", 1) and "cannot be entered" in reason and reason in job.stderr.read_text()
 
 
-def test_the_activation_fails(folder):
-    folder.write("worker.py", "")
-    state, code, reason = end(folder.grid.submit_script("worker.py", [], "source env/activate", log_dir="logs"))
-    assert (state, code, reason) == ("FAILED", 1, "the environment cannot be activated: source env/activate")
+@pytest.mark.parametrize(
+    "activate, reason",
+    [
+        ("source env/activate", "the environment cannot be activated: source env/activate"),
+        ("exit 0", "the activation ended the job: exit 0"),
+    ],
+)
+def test_the_activation_fails(folder, activate, reason):
+    folder.write("worker.py", "open('ran', 'w')")
+    job = folder.grid.submit_script("worker.py", [], activate, log_dir="logs")
+    assert end(job) == ("FAILED", 1, reason) and not os.path.exists("ran")
 
 
 def test_the_interpreter_is_missing(folder):
