@@ -1,5 +1,8 @@
 """Fixtures for grid.py on its own."""
 
+import os
+import signal
+
 import pytest
 from workplace import GRID, Folder, load
 
@@ -13,4 +16,8 @@ def grid():
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A Folder with a name that breaks whatever is not quoted; jobs run in the background of this machine."""
-    return Folder(tmp_path, monkeypatch, "background")
+    folder = Folder(tmp_path, monkeypatch, "background")
+    yield folder
+    monkeypatch.undo()
+    for process in folder.grid._Background({}).queue():  # no job outlives its test
+        os.killpg(int(process), signal.SIGKILL)

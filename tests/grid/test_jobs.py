@@ -131,6 +131,7 @@ def test_output_reaches_the_log_as_it_is_printed(folder):
     job = folder.grid.submit_script("worker.py", log_dir="logs")
     folder.wait_until(lambda: job.stdout.exists() and job.stdout.read_text() == "begun\n", "printed is in the log")
     folder.write("go", "")
+    assert folder.end(job).code == 0
 
 
 WORKERS = {
