@@ -268,7 +268,8 @@ def qdel(job=None, scheduler=None):
         number = _check("job", ours.id if ours else str(one), not ours or ours.id, "one that was submitted")
         chosen.setdefault(name, {})[number] = ours
     for name in [_engine(scheduler).name] if job is None else chosen:
-        engine, queue = _engine(name), _engine(name).queue()
+        engine = _engine(name)
+        queue = engine.queue()
         if job is None:
             found = {number: None for number in queue} | {
                 n: m for n, m in mine.items() if n in queue and m.scheduler == name
