@@ -905,7 +905,8 @@ def _call_until_it_has_the_job(engine, job):
                 trouble = SubmitError(f"{command[0]} did not answer with a job's id but with: {words}")
             except SubmitError as error:
                 trouble = error
-        call = bool(re.search(engine.not_sent, str(trouble)))  # whether it is safe to try again
+        # whether it surely does not have the job, so that it is safe to try again, or to give up
+        call = isinstance(trouble, _Refused) or bool(re.search(engine.not_sent, str(trouble)))
         try:
             found, call = engine.find([script], engine.queue()).get(script), True
         except SubmitError:
@@ -947,9 +948,11 @@ def _call(command, engine=None):
     except subprocess.TimeoutExpired:
         raise Unreachable(f"{command[0]} did not answer within {CALL_TIMEOUT} seconds") from None
     if done.returncode:
-        words = (done.stderr.strip() + "\n" + done.stdout.strip()).strip() or f"nothing, exit code {done.returncode}"
+        words = (done.stderr.strip() + "\n" + done.stdout.strip()).strip()
         advice = engine.hint(words) if engine else ""
-        kind = Unreachable if engine and re.search(engine.unreachable, words) else SubmitError
+        unsure = Unreachable if engine and re.search(engine.unreachable, words) else SubmitError
+        kind = _Refused if done.stderr.strip() and unsure is SubmitError and done.returncode > 0 else unsure
+        words = words or f"nothing, exit code {done.returncode}"
         raise kind(f"{command[0]} refuses and says: {words}" + (f"\n{advice}" if advice else ""))
     return done.stdout
 
@@ -1283,15 +1286,6 @@ def why(job, state):
         return _engine(job.scheduler).why(job.id, state) if job.id else ""
     except SubmitError:
         return ""
-
-
-def _exit_reason(code):
-    import signal
-
-    if code > 128 and code - 128 in set(signal.Signals):
-        name = signal.Signals(code - 128).name
-        return f"killed by {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
-    return f"exit code {code}"
 
 
 def _epitaph(job, status):

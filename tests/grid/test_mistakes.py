@@ -125,6 +125,8 @@ def test_a_qsub_without_qconf_is_not_taken_for_grid_engine(folder, worker, monke
 )
 def test_a_refusal_shows_the_schedulers_words_and_what_to_do(folder, worker, site, words, message):
     folder.program("qsub", f"echo '{words}' >&2; exit 1")
+    if words:
+        folder.program("qstat", "exit 1")  # a refusal in words is believed
     folder.write("pyproject.toml", f"[tool.grid.gridengine]\nparallel_environment = 'smp'\n{site}\n")
     with pytest.raises(folder.grid.SubmitError, match=message):
         folder.grid.submit_script(worker, memory="2G", cuda=1, cores=2, log_dir="logs", scheduler="gridengine")
