@@ -106,7 +106,7 @@ def submit_script(
         log_dir: the folder for the output and the error file, made if missing; the home directory by default.
         after: a Job, or a list of Jobs: begin when they have ended. If one of them fails, so does this, and never runs.
         options: a list of further options for the scheduler, passed on untouched: ["-P", "vision"].
-        scheduler: "gridengine", or "background" (this machine). None: $GRID_SCHEDULER, else `scheduler` in the
+        scheduler: "gridengine", "slurm", or "background" (this machine). None: $GRID_SCHEDULER, else `scheduler` in the
             table [tool.grid] of pyproject.toml, else what is on PATH.
         snapshot: run a copy of the code as it is now, so that it may be edited while the job waits: in a git repository
             all files that git does not ignore, up to 1 MB each; elsewhere the Python files of the script's folder and
@@ -503,13 +503,20 @@ def _path(what, value, wanted):
 
 
 def _bytes(memory):
-    """ "1.5G" in bytes; None stays None."""
+    """ "1.5G" in bytes, rounded up; None stays None."""
     if memory is None:
         return None
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([KMGT])(?:i?B)?", str(memory), re.IGNORECASE)
-    size = round(float(match[1]) * 1024 ** (" KMGT".index(match[2].upper()))) if match else 0
-    _check("memory", memory, size >= 1, 'a number and a unit, K, M, G or T, such as "2G" or "500M"')
-    return size
+    from fractions import Fraction
+
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([KMGT])i?B?", str(memory), re.IGNORECASE)
+    size = Fraction(match[1]) * 1024 ** " KMGT".index(match[2].upper()) if match else 0
+    _check("memory", memory, size > 0, 'a number and a unit, K, M, G or T, such as "2G" or "500M"')
+    return _up(size)
+
+
+def _up(number, step=1):
+    """How many steps it takes to reach a number."""
+    return int(-(-number // step))
 
 
 def seconds(walltime, what="walltime"):
@@ -591,6 +598,8 @@ def _known(table, wanted, title):
             raise ArgumentError(f"{PYPROJECT}, {title}: {key} has no meaning; known are {', '.join(wanted) or 'none'}")
         if wanted[key] is None and not (isinstance(value, str) and value):
             raise ArgumentError(f"{PYPROJECT}, {title}: {key} is {_short(value)}: write a text in quotes")
+        if key.endswith("_per") and value not in ("slot", "job"):
+            raise ArgumentError(f'{PYPROJECT}, {title}: {key} is {_short(value)}: write "slot" or "job"')
 
 
 # --- 4. The submission's folder, and the one job script ---------------------------------------------------------------
@@ -684,7 +693,9 @@ fi
 export GRID_JOB_ID="$grid_id" GRID_JOB_NAME="$grid_name" GRID_TASK="$grid_task" GRID_RECORD="$grid_record"
 export PYTHONUNBUFFERED=1
 grid_begun=yes
-trap : TERM USR2 # Python answers them (see "run" in grid.py), and its end is still recorded
+# Python answers them (see "run" in grid.py), and its end is still recorded
+trap 'grid_note signal SIGTERM' TERM
+trap 'grid_note signal SIGUSR2' USR2
 "$python" "$grid_file" run "$grid_folder" "$grid_task"
 """
 
@@ -967,11 +978,49 @@ _WAYS_OUT = (
 # All that differs between them: how to submit, what the answer looks like, how to list and to cancel.
 
 
-class _GridEngine:
+class _Scheduler:
+    """What the schedulers have in common."""
+
+    settings = ()  # how the site calls things: what may stand in [tool.grid.NAME]
+    programs = ()  # by what it is known that it is here; the first one submits
+    unreachable = not_sent = "(?!)"  # words of one that does not answer, and of one that surely got nothing; no words
+
+    def __init__(self, settings):
+        self.site = settings.get(self.name, {})
+
+    def find_program(self):
+        import shutil
+
+        if self.programs and not shutil.which(self.programs[0]):
+            raise SubmitError(
+                f"there is no {self.title} on this machine: {self.programs[0]} was not found. {_WAYS_OUT}"
+            )
+
+    def where(self):
+        return f"into the table [tool.grid.{self.name}] of {PYPROJECT}"
+
+    def hint(self, words):
+        """What to do about a refusal, where the cause is known; else an empty text."""
+        return ""
+
+    def find(self, scripts, queue):
+        """The ids of the jobs with these job scripts, a dict from the script's path: for ids that were lost."""
+        return {row["script"]: number for number, row in queue.items() if row.get("script") in scripts}
+
+    def why(self, job_id, state):
+        """Why a job does not run, in the scheduler's words: the error of one in error state, else what it lacks."""
+        return ""
+
+    def accounting(self, job_id):
+        """How a job ended that left no record, if the scheduler remembers: (state, exit code, reason) or None."""
+        return None
+
+
+class _GridEngine(_Scheduler):
     """Sun/Univa/Altair/Open Grid Engine and their kin; see the man pages qsub, qstat, submit, sge_conf."""
 
-    name = "gridengine"
-    settings = ("memory", "cuda", "parallel_environment")  # how the site calls them, in [tool.grid.gridengine]
+    name, title, programs = "gridengine", "Grid Engine", ("qsub", "qconf")
+    settings = ("memory", "memory_per", "cuda", "cuda_per", "parallel_environment", "queue")
     # What the scheduler tells a job, and whether a job has to wait for another by itself: no, the scheduler holds it.
     job_ids = "grid_id=${JOB_ID:-} index=${SGE_TASK_ID:-}\nruns() { false; }"
     answer = r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?$"  # of qsub -terse; whole lines only, for sites print notices too
@@ -979,13 +1028,8 @@ class _GridEngine:
     not_sent = "unable to (send message to|contact) qmaster|Connection refused"
 
     def __init__(self, settings):
-        self.site = {"memory": "h_vmem", "cuda": "cuda"} | settings.get(self.name, {})
-
-    def find_program(self):
-        import shutil
-
-        if not shutil.which("qsub"):
-            raise SubmitError(f"there is no Grid Engine on this machine: qsub was not found. {_WAYS_OUT}")
+        usual = {"memory": "h_vmem", "memory_per": "slot", "cuda": "cuda", "cuda_per": "job"}
+        self.site = usual | settings.get(self.name, {})
 
     def command(self, record):
         request = record["request"]
@@ -993,39 +1037,40 @@ class _GridEngine:
         # files and changes the folder itself, for Grid Engine expands $HOME and refuses : and , in such paths.
         words = "qsub -terse -notify -b n -j n -C  -S /bin/bash -wd / -o /dev/null -e /dev/null".split(" ")
         words += ["-N", record["name"]]
+        # what counts per slot is divided by the slots, rounded up so that the total never falls short
+        slots = {key: request["cores"] if self.site[f"{key}_per"] == "slot" else 1 for key in ("memory", "cuda")}
         if request["memory"]:
-            # the resource counts per slot; rounded up, so that the total never falls short
-            words += ["-l", f"{self.site['memory']}={_size(-(-request['memory'] // request['cores']))}"]
+            words += ["-l", f"{self.site['memory']}={_size(_up(request['memory'], slots['memory']))}"]
         if request["cuda"]:
-            words += ["-l", f"{self.site['cuda']}={request['cuda']}"]
+            words += ["-l", f"{self.site['cuda']}={_up(request['cuda'], slots['cuda'])}"]
+            if total := -request["cuda"] % slots["cuda"]:
+                total += request["cuda"]
+                cores = f"{slots['cuda']} cores get {total} GPUs in all"
+                _say_once(f"grid: {self.site['cuda']} counts per slot here (cuda_per in pyproject.toml): {cores}")
         if request["cores"] > 1:
             if not self.site.get("parallel_environment"):
                 raise ArgumentError(
                     f"for {request['cores']} cores Grid Engine needs the name of a parallel environment (qconf -spl "
-                    f'lists them): write parallel_environment = "NAME" {self._where()}'
+                    f'lists them): write parallel_environment = "NAME" {self.where()}'
                 )
             words += ["-pe", self.site["parallel_environment"], str(request["cores"])]
         if request["walltime"]:
             words += ["-l", f"h_rt={request['walltime']}"]
-        if request["queue"]:
-            words += ["-q", request["queue"]]
+        if queue := request["queue"] or self.site.get("queue"):
+            words += ["-q", queue]
         if record["after"]:
             words += ["-hold_jid", ",".join(job["id"] for job in record["after"])]
         return words + request["options"]
 
-    def _where(self):
-        return f"into the table [tool.grid.{self.name}] of {PYPROJECT}"
-
     def hint(self, words):
-        """What to do about a refusal, where the cause is known."""
         if match := re.search(r'unknown resource "([^"]*)"', words):
             key = next((key for key in ("memory", "cuda") if self.site[key] == match[1]), None)
             if key:
                 return (
-                    f'This site has another name for {key} (qconf -sc lists them): write {key} = "NAME" {self._where()}'
+                    f'This site has another name for {key} (qconf -sc lists them): write {key} = "NAME" {self.where()}'
                 )
         if "parallel environment" in words:
-            return f'This site has others (qconf -spl lists them): write parallel_environment = "NAME" {self._where()}'
+            return f'This site has others (qconf -spl lists them): write parallel_environment = "NAME" {self.where()}'
         return ""
 
     def queue(self):
@@ -1058,7 +1103,6 @@ class _GridEngine:
         return rows
 
     def find(self, scripts, queue):
-        """The ids of the jobs with these job scripts, a dict from the script's path: for ids that were lost."""
         ours = {job.id for job in jobs()}
         ids, found = [number for number in queue if number not in ours], {}
         try:
@@ -1075,7 +1119,6 @@ class _GridEngine:
         return found
 
     def why(self, job_id, state):
-        """Why a job does not run, in the scheduler's words: the error of one in error state, else what it lacks."""
         try:
             words = _call(["qstat", "-j", job_id] if state == "FAILED" else ["qalter", "-w", "p", job_id], self)
         except SubmitError as error:  # qalter exits with 1 if there is something to say
@@ -1084,7 +1127,6 @@ class _GridEngine:
         return "; ".join(re.findall(reasons, words, re.MULTILINE))
 
     def accounting(self, job_id):
-        """How a job ended that left no record, from qacct if that can be read here: (state, exit code, reason) or None."""
         try:
             facts = dict(
                 re.findall(r"^(failed|exit_status|maxvmem) +(\S+)", _call(["qacct", "-j", job_id], self), re.MULTILINE)
@@ -1104,28 +1146,116 @@ class _GridEngine:
         _call(["qdel", *ids], self)
 
 
-class _Background:
+class _Slurm(_Scheduler):
+    """Slurm; see the man pages sbatch, squeue, scancel, scontrol, sacct."""
+
+    name, title, programs = "slurm", "Slurm", ("sbatch",)
+    settings = ("cuda", "partition")
+    job_ids = "grid_id=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-}} index=${SLURM_ARRAY_TASK_ID:-}\nunset SLURM_EXPORT_ENV"
+    job_ids += "\nruns() { false; }"
+    answer = r"^([0-9]+)(?:;\S+)?$"  # of sbatch --parsable: the id, and the cluster where there are several
+    unreachable = (
+        "Unable to contact slurm controller|[Ss]ocket timed out|Connection (refused|timed out)|Zero Bytes were"
+    )
+    unreachable += "|Unexpected message received|standby mode|Transport endpoint|Unable to establish controller"
+    not_sent = "Unable to contact slurm controller|Connection refused|Unable to establish controller"
+
+    def command(self, record):
+        request = record["request"]
+        # --export=NONE: the environment of a login, not that of this terminal; no requeue: nothing runs twice unasked
+        words = "sbatch --parsable --export=NONE --no-requeue --chdir=/ --output=/dev/null --error=/dev/null".split()
+        words += [f"--job-name={record['name']}", "--nodes=1", "--ntasks=1", f"--cpus-per-task={request['cores']}"]
+        if request["memory"]:
+            words += [f"--mem={_size(request['memory'], 'M')}"]  # of the node, and so of the whole job
+        if request["cuda"]:
+            words += [f"--gres={self.site.get('cuda', 'gpu')}:{request['cuda']}"]
+        if request["walltime"]:
+            words += [f"--time={request['walltime'] // 60}:{request['walltime'] % 60:02d}"]  # minutes:seconds
+        if queue := request["queue"] or self.site.get("partition"):
+            words += [f"--partition={queue}"]
+        if record["after"]:
+            words += ["--dependency=afterany:" + ":".join(job["id"] for job in record["after"])]
+        return words + request["options"]
+
+    def hint(self, words):
+        if "generic resource" in words:
+            return f'This site has another name for GPUs (sinfo -o %G lists them): write cuda = "NAME" {self.where()}'
+        if "artition" in words:
+            return f'The partitions are what sinfo lists: pass queue, or write partition = "NAME" {self.where()}'
+        if "node configuration is not available" in words:
+            return "No node has so much: ask for less memory, fewer cores or GPUs, or for another queue (sinfo -Nl)"
+        return ""
+
+    def queue(self):
+        """The jobs of this user that wait or run: a dict from the id to a dict of texts, see the man page squeue."""
+        rows = {}
+        fields = "%F\t%T\t%r\t%S\t%V\t%N\t%j\t%o"
+        for line in _call(["squeue", "--noheader", "--user", _user(), "--format", fields], self).splitlines():
+            number, word, reason, started, submitted, host, name, script = (line.split("\t", 7) + [""] * 8)[:8]
+            reason, state = reason.strip("()"), "PENDING" if word in ("PENDING", "REQUEUED") else "RUNNING"
+            if reason.startswith(("launch failed", "user env retrieval failed")):
+                state, reason = "FAILED", "in error state; the scheduler will not run it"
+            elif reason in ("JobHeldUser", "JobHeldAdmin", "Dependency"):
+                reason = "held"
+            elif state == "RUNNING":
+                reason = {"SUSPENDED": "suspended", "STOPPED": "suspended"}.get(word, "")
+            elif reason in ("None", "Priority", "Resources"):
+                reason = ""
+            since = submitted if state == "PENDING" else started
+            rows[number] = {
+                "name": name,
+                "state": state,
+                "word": word,
+                "reason": reason,
+                "since": since.replace("T", " "),
+            }
+            rows[number] |= {"host": host, "script": script}
+        return rows
+
+    def why(self, job_id, state):
+        try:
+            return _call(["squeue", "--noheader", "--job", job_id, "--format", "%r"], self).strip().strip("()")
+        except SubmitError:
+            return ""
+
+    def accounting(self, job_id):
+        # the controller remembers a job for some minutes; the database, where there is one, for ever
+        for command in (["scontrol", "-o", "show", "job", job_id], ["sacct", "-nPXj", job_id, "-o", "State,ExitCode"]):
+            try:
+                words = _call(command, self)
+            except SubmitError:
+                continue
+            match = re.search(r"(?:JobState=|^)([A-Z_]+).*?(?:ExitCode=|\|)([0-9]+):([0-9]+)", words, re.MULTILINE)
+            if match and match[1] not in ("PENDING", "RUNNING", "COMPLETING"):
+                break
+        else:
+            return None
+        code = int(match[2]) or (128 + int(match[3]) if match[3] != "0" else 0)
+        if match[1] == "COMPLETED":
+            return "DONE", 0, "as Slurm says"
+        reasons = {
+            "TIMEOUT": "killed by Slurm: over its time limit",
+            "OUT_OF_MEMORY": "killed by Slurm: over its memory",
+            "CANCELLED": "deleted: by scancel, or by the site",
+            "FAILED": _exit_reason(code),
+        }
+        return "FAILED", code or None, reasons.get(match[1], f"Slurm says: {match[1]}")
+
+    def cancel(self, ids, again):
+        _call(["scancel", *ids], self)
+
+
+class _Background(_Scheduler):
     """No scheduler: the job script as a process of this machine, started at once. Memory and GPUs are not limited."""
 
     name = "background"
-    settings = ()
     job_ids = "grid_id=${GRID_BACKGROUND:+$$} index=\nunset GRID_BACKGROUND\n" 'runs() { kill -0 "$1" 2>/dev/null; }'
     answer = r"^([0-9]+)$"
-    unreachable = not_sent = "(?!)"  # matches nothing
-
-    def __init__(self, settings):
-        pass
-
-    def find_program(self):
-        pass
 
     def command(self, record):
         # set -m: a process group of its own, by which the job and all that it starts can be stopped
         start = 'set -m; GRID_BACKGROUND=1 bash "$0" </dev/null >/dev/null 2>&1 & echo $!'
         return ["bash", "-c", start]
-
-    def hint(self, words):
-        return ""
 
     def queue(self):
         import platform
@@ -1141,15 +1271,6 @@ class _Background:
                 rows[pid] |= {"since": " ".join(since[1:4]), "host": platform.node()}
         return rows
 
-    def find(self, scripts, queue):
-        return {}  # the job itself writes its id down
-
-    def why(self, job_id, state):
-        return ""
-
-    def accounting(self, job_id):
-        return None
-
     def cancel(self, ids, again):
         import signal
 
@@ -1160,7 +1281,7 @@ class _Background:
                 pass  # it has just ended
 
 
-_ENGINES = {engine.name: engine for engine in (_GridEngine, _Background)}
+_ENGINES = {engine.name: engine for engine in (_GridEngine, _Slurm, _Background)}
 
 
 def _engine(name=None):
@@ -1171,19 +1292,33 @@ def _engine(name=None):
     name = name or os.environ.get("GRID_SCHEDULER") or settings.get("scheduler")
     if not name:
         # other schedulers bring a qsub as well; only Grid Engine brings qconf
-        if not (shutil.which("qsub") and shutil.which("qconf")):
-            raise SubmitError(f"there is no Grid Engine on this machine: qsub and qconf were not found. {_WAYS_OUT}")
-        name = _GridEngine.name
+        found = [engine for engine in (_GridEngine, _Slurm) if all(map(shutil.which, engine.programs))]
+        if not found:
+            raise SubmitError(f"neither Grid Engine (qsub, qconf) nor Slurm (sbatch) is on this machine. {_WAYS_OUT}")
+        if len(found) == 2:
+            _say_once(
+                "grid: Grid Engine and Slurm are both here; Grid Engine is taken. GRID_SCHEDULER=slurm takes Slurm."
+            )
+        name = found[0].name
     if name not in _ENGINES:
         raise ArgumentError(f"there is no scheduler {name!r}: pass one of {', '.join(_ENGINES)}")
     return _ENGINES[name](settings)
 
 
-def _size(number):
-    """Bytes as Grid Engine takes them, in the largest unit that fits, rounded up to a K of 1024."""
-    number = -(-number // 1024)
-    for unit in "KMG":
-        if number % 1024 or unit == "G":
+_said = set()
+
+
+def _say_once(text):
+    if text not in _said:
+        _said.add(text)
+        print(text, file=sys.stderr)
+
+
+def _size(number, units="KMG"):
+    """Bytes as schedulers take them, in the largest of the units that fits, rounded up to the smallest."""
+    number = _up(number, 1024 ** " KMG".index(units[0]))
+    for unit in units:
+        if number % 1024 or unit == units[-1]:
             return f"{number}{unit}"
         number //= 1024
 
@@ -1302,7 +1437,7 @@ class Job:
         id: the scheduler's id, a text; None if it is not known (yet).
         name: as the scheduler knows it.
         folder: the Path of the folder with tasks.txt, job.sh, record.json and records/.
-        scheduler: "gridengine" or "background".
+        scheduler: "gridengine", "slurm" or "background".
         stdout, stderr: the Paths of the output and the error file; None without an id. The job makes them at its start.
         record: all that was written down at submission, a dict.
         status: (state, exit_code, reason, record). Asking costs a call to the scheduler until the job has ended.
@@ -1493,7 +1628,6 @@ def _stop(number, frame):
 
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if os.environ.get("GRID_MAIN") == str(os.getpid()):  # not in the processes of a pool, which it reaches too
-        _note("signal", signal.Signals(number).name)
         signal.raise_signal(signal.SIGTERM)
 
 

@@ -36,7 +36,7 @@ def worker(folder):
         ({"name": 5}, "name is 5: pass a text"),
         ({"queue": 5}, "queue is 5: pass a text"),
         ({"options": "-P vision"}, r'options is .*: pass a list of words, such as \["-P", "vision"\]'),
-        ({"scheduler": "lsf"}, "there is no scheduler 'lsf': pass one of gridengine, background"),
+        ({"scheduler": "lsf"}, "there is no scheduler 'lsf': pass one of gridengine, slurm, background"),
         ({"log_dir": 3}, "log_dir is 3: pass the path of a folder"),
         ({"log_dir": "a\0b"}, "log_dir is .*: pass the path of a folder"),
         ({"log_dir": "worker.py"}, "the log folder .*worker.py cannot be used: .*exists"),
@@ -69,8 +69,15 @@ def test_without_a_home_directory_the_error_names_log_dir(folder, worker, monkey
         ("[tool]\ngrid = 'x'", r"\[tool.grid\]"),
         ("[tool.grid]\ngridengine = 'x'", r"\[tool.grid.gridengine\]"),
         ("[tool.grid]\nscheduler = ['a']", r"scheduler is \['a'\]: write a text in quotes"),
-        ("[tool.grid]\nschedular = 'a'", "schedular has no meaning; known are scheduler, gridengine, background"),
-        ("[tool.grid.gridengine]\nmem = 'mem'", "mem has no meaning; known are memory, cuda, parallel_environment"),
+        (
+            "[tool.grid]\nschedular = 'a'",
+            "schedular has no meaning; known are scheduler, gridengine, slurm, background",
+        ),
+        (
+            "[tool.grid.gridengine]\nmem = 'mem'",
+            "mem has no meaning; known are memory, memory_per, cuda, cuda_per, parallel_environment, queue",
+        ),
+        ("[tool.grid.gridengine]\nmemory_per = 'host'", "memory_per is 'host': write .slot. or .job."),
         ("[tool.grid.gridengine]\nmemory = 5", "memory is 5: write a text in quotes"),
     ],
 )
@@ -86,11 +93,13 @@ def test_a_broken_pyproject_is_named(folder, worker):
         folder.grid.submit_script(worker)
 
 
-@pytest.mark.parametrize("chosen", ["", "gridengine"])
-def test_without_a_scheduler_the_error_names_the_ways_out(folder, worker, monkeypatch, chosen):
+@pytest.mark.parametrize("chosen, missing", [("", "qsub"), ("gridengine", "qsub"), ("slurm", "sbatch")])
+def test_without_a_scheduler_the_error_names_the_ways_out(folder, worker, monkeypatch, chosen, missing):
     monkeypatch.setenv("PATH", str(folder.path / "bin"))
     monkeypatch.setenv("GRID_SCHEDULER", chosen)
-    with pytest.raises(folder.grid.SubmitError, match="(?s)qsub .*not found.*make local.*GRID_SCHEDULER=background"):
+    with pytest.raises(
+        folder.grid.SubmitError, match=f"(?s){missing}.*this machine.*make local.*GRID_SCHEDULER=background"
+    ):
         folder.grid.submit_script(worker)
     assert folder.jobs() == []
 
@@ -99,7 +108,7 @@ def test_a_qsub_without_qconf_is_not_taken_for_grid_engine(folder, worker, monke
     folder.program("qsub", "echo 123")
     monkeypatch.setenv("PATH", str(folder.path / "bin"))
     monkeypatch.setenv("GRID_SCHEDULER", "")
-    with pytest.raises(folder.grid.SubmitError, match="qsub and qconf were not found"):
+    with pytest.raises(folder.grid.SubmitError, match="neither Grid Engine .* nor Slurm"):
         folder.grid.submit_script(worker)
 
 
