@@ -940,7 +940,7 @@ def _submit(path, lines, activate, array, max_running, name, log_dir, after, sch
 def _submit_pieces(engine, job, tasks, request, attempt):
     """Hand tasks, a list of their numbers, to the scheduler, in as few pieces as it takes.
 
-    Raises _Refused if it takes none of them, SubmitError if it takes some.
+    Raises _Refused or OSError if none of them is submitted, SubmitError if some are.
     """
     record, most, left = job.record, engine.usual_most, tasks
     if len(tasks) > most:
@@ -949,17 +949,15 @@ def _submit_pieces(engine, job, tasks, request, attempt):
         piece, hold = _new_piece(job, left[:most], attempt)
         command = engine.command(record, request, hold, piece["tasks"] if record["array"] else 0)
         piece["command"] = [*command, str(job.folder / piece["script"])]
-        # the intent is on disk before the scheduler is called, and the id right after
-        _save(job.folder / piece["map"], "".join(f"{task}\n" for task in left[:most]))
-        _save(job.folder / piece["script"], _job_script(job, piece, request))
         record["pieces"].append(piece)
-        job.save()
         try:
+            # the intent is on disk before the scheduler is called, and the id right after
+            _save(job.folder / piece["map"], "".join(f"{task}\n" for task in left[:most]))
+            _save(job.folder / piece["script"], _job_script(job, piece, request))
+            job.save()
             job.know_id(piece, _call_until_it_has_the_job(engine, job, piece))
-        except _Refused as error:
+        except (_Refused, OSError) as error:
             record["pieces"].remove(piece)
-            for file in (piece["map"], piece["script"]):
-                os.remove(job.folder / file)
             job.save()
             if piece["tasks"] > 1 and re.search(engine.too_many, str(error)):
                 site = engine.most_tasks()
@@ -968,7 +966,7 @@ def _submit_pieces(engine, job, tasks, request, attempt):
             if left is tasks:
                 raise
             raise SubmitError(
-                f"{len(tasks) - len(left)} of {len(tasks)} tasks are submitted, as {job}; of the others {error}\n"
+                f"{len(tasks) - len(left)} of {len(tasks)} tasks are submitted, as {job}; but then: {error}\n"
                 f"To submit those later: job.resubmit(), or python gridctl.py retry {job.id}"
             ) from None
         left = left[most:]
@@ -1898,7 +1896,7 @@ class Job(_Logged):
         self.looked = float("-inf"), []
         try:
             _submit_pieces(engine, self, tasks, request, self.attempt)
-        except (_Refused, ArgumentError):
+        except (_Refused, ArgumentError, OSError):
             self.record["retries"].pop()
             self.save()
             raise

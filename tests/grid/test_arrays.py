@@ -34,6 +34,7 @@ def worker(folder):
 def site(folder, worker):
     """A Grid Engine that takes whatever comes; calls has a line for each qsub."""
     folder.program("qsub", QSUB)
+    folder.program("qconf", "exit 1")
     folder.write("calls", "")
     return folder
 
@@ -183,6 +184,21 @@ def test_of_more_jobs_than_a_user_may_have_the_rest_is_not_lost(site):
     assert "never reached the scheduler" in job.tasks[4].reason
     site.program("qsub", QSUB)
     assert (job.resubmit().ids, (job.folder / "job-2.map").read_text()) == (["101", "102"], "5\n6\n")
+
+
+def test_a_disk_that_is_full_for_the_second_piece_does_not_lose_the_first(site):
+    site.grid._GridEngine.usual_most = 4
+    save = site.grid._save
+
+    def full(path, text):
+        if str(path).endswith("job-2.map"):
+            raise OSError("No space left on device")
+        save(path, text)
+
+    site.grid._save = full
+    with pytest.raises(site.grid.SubmitError, match="(?s)4 of 6 tasks are submitted.*No space left"):
+        submit(site, [[number, "x"] for number in range(1, 7)], scheduler="gridengine")
+    assert site.grid.jobs()[0].ids == ["101"]
 
 
 def test_a_refused_array_leaves_nothing(site):
