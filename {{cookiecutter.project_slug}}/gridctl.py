@@ -130,7 +130,9 @@ def show(job):
     state, code, reason, record = job.status
     if state == "PENDING" or "error state" in reason:
         reason = grid.why(whole, state) or reason
-    print(f"{job}: {state}" + (f", {reason}" if reason else "") + (f", exit code {code}" if code else ""))
+    code = f", exit code {code}" if code and "exit code" not in reason else ""
+    named = f"{job.id} {job.name}" if job is whole else f"task {job.number} of {whole.id} {whole.name}"
+    print(f"{named}: {state}" + (f", {reason}" if reason else "") + code)
     print(f"\nfolder  {whole.folder}")
     if job is whole and job.record["array"]:
         print(f"logs    {job.log_dir}\n\nits tasks")
