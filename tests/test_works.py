@@ -89,7 +89,7 @@ def demo(template, tmp_path_factory, environ):
 def test_make_alone_lists_every_command(bake):
     project = bake()
     text = project.run("make").stdout
-    for target in "env local grid test format status stop clean".split():
+    for target in "env local grid results test format status stop clean".split():
         assert re.search(rf"^ +{target} +\S", text, re.MULTILINE), f"make {target} is not in the list:\n{text}"
 
 

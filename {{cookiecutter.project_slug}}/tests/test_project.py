@@ -21,7 +21,7 @@ def test_starter_and_worker_have_the_same_defaults():
 
     options = vars(parse(["local"]))
     for name, parameter in inspect.signature(train_and_evaluate).parameters.items():
-        assert options[name] == parameter.default, name
+        assert options[name] == [parameter.default], name
 
 
 def test_grid_and_local_give_the_same(project):
