@@ -10,10 +10,11 @@ A run is a folder with metrics.json and params.json, both names with values; wha
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
-from sweep import best_first, choose_metric, read_runs, swept, text, text_of_metric, text_of_seconds
+from sweep import LESS_IS_BETTER, best_first, choose_metric, read_runs, swept, text, text_of_metric, text_of_seconds
 
 CURVES = 5  # how many of the best runs the picture of learning curves shows
 OWN_COLUMNS = ["duration", "job", "run"]
@@ -51,9 +52,9 @@ def compare(results, metric, root, rows):
     """Print the table, write the CSV file and the pictures; returns the paths of what was written."""
     from pictures import draw_learning_curves, draw_sweep
 
-    title = f"{len(results):,} runs, the best {metric} first" if len(results) > 1 else "one run"
-    print(f"{title}\n")
-    table = make_table(results)
+    best = "lowest" if LESS_IS_BETTER.search(metric) else "highest"
+    print(f"{len(results):,} runs, the {best} {metric} first\n" if len(results) > 1 else "one run\n")
+    table = make_table(results, metric)
     show_table(table, results, rows)
     csv, picture, curves = root / "results.csv", root / "sweep.png", root / "learning_curves.png"
     save_csv(table, csv)
@@ -67,8 +68,8 @@ def compare(results, metric, root, rows):
     return [csv] + [path for path, done in drawn if done]
 
 
-def make_table(results):
-    """A pandas DataFrame with a row for each run: its metrics, its parameters, the duration in seconds, job, run.
+def make_table(results, metric):
+    """A pandas DataFrame with a row for each run: this metric, the others, the parameters, duration in seconds, job, run.
 
     A parameter that has a metric's name, or a name in OWN_COLUMNS, gets a longer one: "loss (parameter)".
     """
@@ -84,7 +85,7 @@ def make_table(results):
         row |= {"duration": one.about.get("duration"), "job": f"{job}.{task}" if job in arrays else job or ""}
         rows.append(row | {"run": one.folder.name})
     names = dict.fromkeys(name for row in rows for name in row if name not in OWN_COLUMNS)
-    in_order = sorted(names, key=lambda name: name not in metrics and not name.endswith(" (metric)"))
+    in_order = sorted(names, key=lambda name: (name != metric, name not in metrics and not name.endswith(" (metric)")))
     rows = [[row.get(name, "") for name in in_order + OWN_COLUMNS] for row in rows]
     return pandas.DataFrame(rows, columns=in_order + OWN_COLUMNS, dtype=object)  # object: ints stay ints beside a gap
 
@@ -96,7 +97,8 @@ def column(parameter, metrics):
 def save_csv(table, path):
     """Write the whole table; lists and dicts as JSON."""
     part = path.with_name(path.name + ".part")
-    table.map(lambda cell: json.dumps(cell) if isinstance(cell, (list, dict)) else cell).to_csv(part, index=False)
+    rows = [[json.dumps(cell) if isinstance(cell, (list, dict)) else cell for cell in row] for row in table.to_numpy()]
+    type(table)(rows, columns=table.columns, dtype=object).to_csv(part, index=False)
     part.replace(path)
 
 
@@ -124,4 +126,5 @@ def some(names, most=3):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # make results | head
     main()

@@ -55,13 +55,17 @@ def sizes(word):
 def parse(words=None):
     """Read the command line. The defaults of the parameters are those of train_and_evaluate."""
     parser = argparse.ArgumentParser(
+        usage="%(prog)s local|grid [options]",
         description="Train and evaluate, on this machine or on the grid.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("mode", choices=["local", "grid"], help="where to run: in this terminal, or as a job")
 
-    # nargs="+": one value or several; each combination of values is a run
-    parameters = parser.add_argument_group("parameters", "Several values, as in --epochs 5 50, make several runs.")
+    # nargs="+": one value or several
+    parameters = parser.add_argument_group(
+        "parameters",
+        "With several values, as in --epochs 5 50, each combination is a run; the last option varies fastest.",
+    )
     parameters.add_argument(
         "--learning-rate", type=float, nargs="+", default=[0.002], metavar="X", help="size of a training step"
     )
@@ -80,7 +84,7 @@ def parse(words=None):
 
     resources = parser.add_argument_group("what to run it with", "Mode local minds only the cores.")
     resources.add_argument("--cores", type=int, default=1, help="how many cores, and threads, to use")
-    resources.add_argument("--memory", default=MEMORY, help="memory of the whole job")
+    resources.add_argument("--memory", default=MEMORY, help="memory of the whole job, in a sweep of each run")
     resources.add_argument("--gpus", "--cuda", dest="cuda", type=int, default=CUDA, metavar="N", help="how many GPUs")
     resources.add_argument("--walltime", help="how long it may run, as in 90m or 2h; None: as long as the site lets it")
     resources.add_argument("--name", default=Path(__file__).stem, help="the job's name")
@@ -142,8 +146,9 @@ def say_what_next(job):
     left_out = job.record.get("snapshot_without", [])
     show = lambda path: shlex.quote(os.path.relpath(path))
     if len(job) > 1:
-        print(f"submitted job {job.id}, {job.name}, {len(job)} tasks")
-        print(f"    output   {show(job.log_dir)}")
+        print(f"submitted job {job.id}, {job.name}: {len(job)} tasks")
+        print(f"    output   {show(job.log_dir)}, two files for each task")
+        print(f"    compare  {make} results, also while it runs")
     else:
         print(f"submitted job {job.id}, {job.name}")
         print(f"    output   {show(job.stdout)}")
@@ -151,7 +156,6 @@ def say_what_next(job):
         print(f"    follow   {make} log JOB={job.id}")
     print(f"    status   {make} status")
     print(f"    stop     {make} stop JOB={job.id}")
-    print(f"    compare  {make} results" * (len(job) > 1), end="\n" * (len(job) > 1))
     if "snapshot" in job.record:
         print(
             "    snapshot of the code; not in it: what git ignores" + "".join(f", {name} (large)" for name in left_out)

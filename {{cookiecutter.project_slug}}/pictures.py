@@ -115,7 +115,8 @@ def draw_panels(figure, runs, scales, metric):
     for position, (i, axes) in enumerate(zip(shown, grid)):
         known = runs.dropna(subset=[i])
         places = [scales[i].place(level) for level in known[i]]
-        axes.plot(places, known["metric"], "o", color="C0", alpha=max(0.1, min(0.5, 60 / len(runs))), ms=4, mew=0)
+        faint = {"alpha": max(0.1, min(0.6, 60 / len(runs))), "ms": 6 if len(runs) < 100 else 4}
+        axes.plot(places, known["metric"], "o", color="C0", mew=0, **faint)
         groups = known.groupby(i)["metric"].agg([best, "mean", "count"])
         if groups["count"].mean() >= 2:
             along = [scales[i].place(level) for level in groups.index]
@@ -234,15 +235,28 @@ class Scale:
         set_scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
         set_scale(kind, **({"linthresh": places[1], "linscale": 0.5} if kind == "symlog" else {}))
         if side_by_side or len(self) <= 8:
+            shown = self.labels if side_by_side else without_overlaps(self.labels, places, kind)
             step = math.ceil(len(self) / 24)
-            axis.set_ticks(places[::step], self.labels[::step])
+            axis.set_ticks(places[::step], shown[::step])
             axis.set_ticks([], minor=True)
-            if axis.axis_name == "x" and sum(map(len, self.labels[::step])) > 40:
+            if axis.axis_name == "x" and sum(map(len, shown[::step])) > 40:
                 for tick in axis.get_ticklabels():
                     tick.set(rotation=30, ha="right", rotation_mode="anchor")
         if side_by_side and axis.axis_name == "x":
             axis.axes.set_xlim(-0.5, len(self) - 0.5)
         axis.set_label_text(label(self.name))
+
+
+def without_overlaps(labels, places, kind):
+    """The labels of rising numbers, empty where one would run into the one before."""
+    where = places if kind == "linear" else [math.log(place) if place else -math.inf for place in places]
+    least = 0.09 * (where[-1] - next(place for place in where if math.isfinite(place)))
+    shown, last = [], -math.inf
+    for text, place in zip(labels, where):
+        fits = not math.isfinite(last) or place - last >= least
+        shown.append(text if fits else "")
+        last = place if fits else last
+    return shown
 
 
 def natural(words):

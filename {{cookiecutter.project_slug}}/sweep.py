@@ -48,32 +48,41 @@ def run_all(function, tasks):
         raise Stopped
 
     signal.signal(signal.SIGINT, stop)
-    before, began, failed = len(Run.folders), time.monotonic(), []
+    before, began, done, failed = len(Run.folders), time.monotonic(), 0, []
     bar, names = progress_bar(len(tasks), "runs"), list(inspect.signature(function).parameters)
     differing = [i for i in range(len(names)) if any(args[i : i + 1] != tasks[0][i : i + 1] for args in tasks)]
     try:
         with above(bar):
-            for number, args in enumerate(tasks, 1):
+            for position, args in enumerate(tasks, 1):
                 values = ", ".join(f"{names[i]} {text(args[i])}" for i in differing)
-                print(f"run {number} of {len(tasks)}: {values}", flush=True)
-                try:
-                    function(*copy.deepcopy(args))  # a job gets lists of its own, too: no run changes another's
-                except (Exception, SystemExit) as error:
-                    if not isinstance(error, SystemExit) or error.code:
-                        failed.append(f"run {number}, {values}: {type(error).__name__}: {text(str(error), 200)}")
-                        print(traceback.format_exc().rstrip(), flush=True)
+                print(f"run {position} of {len(tasks)}: {values}", flush=True)
+                if error := attempt(function, args):
+                    failed.append(f"run {position}, {values}: {type(error).__name__}: {text(str(error), 200)}")
+                    print("".join(traceback.format_exception(error)).rstrip(), flush=True)
+                else:
+                    done += 1
                 if bar:
                     bar.update()
     except Stopped:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        finished = [folder for folder in Run.folders[before:] if (folder / "metrics.json").exists()]
-        where = f", in {finished[0]} to {finished[-1]}; make results shows them" if finished else ""
-        sys.exit(stopped(bar, f"stopped in run {number} of {len(tasks)}: {len(finished)} are done{where}"))
+        folders = [folder for folder in Run.folders[before:] if (folder / "metrics.json").exists()]
+        where = f", in {folders[0]} to {folders[-1]}; make results shows them" if folders else ""
+        leave(bar, f"stopped: {done} of {len(tasks)} runs are done{where}")
     if bar:
         bar.close()
     took = text_of_seconds(time.monotonic() - began)
-    say_how_it_went(f"{len(tasks)} runs in {took}", failed, Run.folders[before:])
+    say_how_it_went(f"{len(tasks)} runs in {took}", failed, map(read_run, Run.folders[before:]))
     return len(failed)
+
+
+def attempt(function, args):
+    """Call a function; returns the exception with which it failed, or None."""
+    try:
+        function(*copy.deepcopy(args))  # a job gets lists of its own, too: no run changes another's
+    except SystemExit as error:
+        return error if error.code else None
+    except Exception as error:
+        return error
 
 
 def wait_for(job):
@@ -96,20 +105,18 @@ def wait_for(job):
                 print(f"tasks: {words}" + (f"; about {rest} more" if rest else ""), flush=True)
                 shown, printed = words, now
     except KeyboardInterrupt:
-        sys.exit(
-            stopped(bar, f"waiting is over, the job goes on; make status shows it, make stop JOB={job.id} stops it")
-        )
+        leave(bar, f"waiting is over, the job goes on; make status shows it, make stop JOB={job.id} stops it")
     if bar:
         bar.close()
-    failed = []
-    if counts["DONE"] < len(job):
-        bad = [task for task in job.tasks if task.state != "DONE"]
-        failed = [f"task {task.number} is {task.state}: {task.reason}" for task in bad]
-    results, _, _ = read_runs()
-    folders = [one.folder for one in results if one.about.get("submission") == job.folder.name]
-    say_how_it_went(
-        f"{len(job)} task{'s' * (len(job) > 1)} in {text_of_seconds(time.monotonic() - began)}", failed, folders
-    )
+    bad = [task for task in job.tasks if task.state != "DONE"] if counts["DONE"] < len(job) else []
+    failed = [f"task {task.number} is {task.state}: {task.reason}" for task in bad]
+    for _ in range(5):  # on a network file system the last ones may be seen a little late
+        results = [one for one in read_runs()[0] if one.about.get("submission") == job.folder.name]
+        if len(results) >= counts["DONE"]:
+            break
+        time.sleep(1)
+    tasks = "1 task" if len(job) == 1 else f"{len(job)} tasks"
+    say_how_it_went(f"{tasks} in {text_of_seconds(time.monotonic() - began)}", failed, results)
     return len(failed)
 
 
@@ -125,17 +132,17 @@ def follow(job):
             counts, asked, pause = job.counts, time.monotonic(), min(15, 1.5 * pause)
 
 
-def say_how_it_went(what, failed, folders):
+def say_how_it_went(what, failed, results):
     """Print how many runs there were, which failed, which is the best, and how to compare them."""
     print(f"{what}, {len(failed) or 'none'} failed")
     for line in failed[:10]:
         print(f"    {line}")
     if len(failed) > 10:
         print(f"    and {len(failed) - 10} more")
-    results = [one for one in map(read_run, folders) if isinstance(one, Result)]
+    results = [one for one in results if isinstance(one, Result)]
     if results:
         print(f"the best: {best_in_words(results)}")
-        print("make results compares all")
+        print("make results compares all runs")
 
 
 def progress_bar(total, what):
@@ -157,12 +164,12 @@ def above(bar):
     return redirect_stdout(DummyTqdmFile(sys.stderr))  # the bar's file, or tqdm would not make room
 
 
-def stopped(bar, words):
-    """Leave the bar as it is, print words below it; returns the exit code of Ctrl-C."""
+def leave(bar, words):
+    """End the program as Ctrl-C does: leave the bar as it is, print words below it."""
     if bar:
         bar.close()
     print(f"\n{words}", file=sys.stderr)
-    return 130
+    sys.exit(130)
 
 
 # --- reading them -----------------------------------------------------------------------------------------------------
