@@ -92,7 +92,7 @@ def wait_for(job):
     """
     bar, began, shown, printed = progress_bar(len(job), "tasks"), time.monotonic(), None, -math.inf
     try:
-        for counts in follow(job):
+        for counts in job.watch():
             ended = sum(counts[state] for state in ("DONE", "FAILED", "CANCELLED"))
             words = f"{counts['PENDING']} queued, {counts['RUNNING']} running, {counts['DONE']} done"
             words += "".join(f", {counts[state]} {state.lower()}" for state in ("FAILED", "CANCELLED") if counts[state])
@@ -118,18 +118,6 @@ def wait_for(job):
     tasks = "1 task" if len(job) == 1 else f"{len(job)} tasks"
     say_how_it_went(f"{tasks} in {text_of_seconds(time.monotonic() - began)}", failed, results)
     return len(failed)
-
-
-def follow(job):
-    """The job's counts, every second, until all tasks have ended. The scheduler is asked ever more seldom, to spare it."""
-    counts, asked, pause = job.counts, time.monotonic(), 1
-    while True:
-        yield counts
-        if counts["PENDING"] + counts["RUNNING"] == 0:
-            return
-        time.sleep(1)
-        if time.monotonic() - asked >= pause:
-            counts, asked, pause = job.counts, time.monotonic(), min(15, 1.5 * pause)
 
 
 def say_how_it_went(what, failed, results):
