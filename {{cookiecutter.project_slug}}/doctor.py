@@ -264,22 +264,21 @@ def trial(scheduler, timeout):
         attempt.submit(memory=asked_by_default("MEMORY", None), cuda=int(asked_by_default("CUDA", 0)))
         job, begin = attempt.job, time.monotonic()
         yield Finding("ok", "submitted", f"job {job.id} after {begin - attempt.begin:.1f} s")
-        begun, asked = False, 0
+        begun, asked = False, begin
         while True:
-            record = job.read_record(refresh=True)
+            ask = time.monotonic() - asked > 5
+            asked = time.monotonic() if ask else asked
+            state, _, reason, record = grid.look([job], ask)[0]
             after = f"after {time.monotonic() - begin:.1f} s"
             if record and not begun:
                 begun = True
                 yield Finding("ok", "began", f"{after} on {record.get('host')}")
             if "exit" in record:
                 break
-            if time.monotonic() - asked > 5:
-                asked = time.monotonic()
-                state, _, reason, _ = grid.look([job])[0]
-                if state in ("FAILED", "CANCELLED") and "exit" not in job.read_record(refresh=True):
-                    mend = "Whoever runs the site may know more: give them the job's id"
-                    yield Finding("wrong", "job", f"it is {state}: {grid.why(job, state) or reason}", mend)
-                    return
+            if state in ("FAILED", "CANCELLED"):
+                mend = "Whoever runs the site may know more: give them the job's id"
+                yield Finding("wrong", "job", f"it is {state}: {grid.why(job, state) or reason}", mend)
+                return
             if time.monotonic() - begin > timeout:
                 waits = "" if begun else f": {grid.why(job, 'PENDING') or 'it waits'}"
                 mend = "It was stopped. Give it longer (--timeout 3600), if the site is busy"
@@ -316,7 +315,7 @@ class Trial:
     def __exit__(self, kind, error, traceback):
         job, exit_code = self.job, None
         if job:
-            exit_code = job.read_record(refresh=True).get("exit")
+            exit_code = grid.look([job], ask=False)[0].record.get("exit")
             for _ in range(2 if exit_code is None else 0):  # in the background the second time kills it
                 try:
                     job.cancel()
@@ -368,25 +367,22 @@ class Trial:
 
 def stuck_jobs():
     """Jobs that will never run as things are."""
-    jobs = grid.jobs()
-    looked = list(zip(jobs, grid.look(jobs)))
-    waiting, asked, bad = 0, 0, 0
-    for job, (state, _, reason, _) in looked:
+    jobs, waiting, running, asked, bad = grid.jobs(), 0, 0, 0, 0
+    for job, statuses in zip(jobs, grid.look_at_tasks(jobs)):
         words, mend = "", f"make stop JOB={job.id}, and submit it again when that is mended"
-        if "error state" in reason:
+        pending = any(status.state == "PENDING" for status in statuses)
+        if any("error state" in status.reason for status in statuses):
             words = f"is in error state: {grid.why(job, 'FAILED') or 'the scheduler does not say why'}"
-        elif state == "PENDING" and job.id:
-            waiting += 1
-            if asked < 10:  # a question that costs the scheduler something
-                asked += 1
-                if never := grid._engine(job.scheduler).never(job.id):
-                    words = f"waits for what the site can never give: {never}"
-                    mend = f"make stop JOB={job.id}, and ask for what the site has (make grid ARGS=--help)"
+        elif pending and job.id and asked < 10:  # a question that costs the scheduler something
+            asked += 1
+            if never := grid._engine(job.scheduler).never(job.id):
+                words = f"waits for what the site can never give: {never}"
+                mend = f"make stop JOB={job.id}, and ask for what the site has (make grid ARGS=--help)"
+        waiting, running = waiting + pending, running + any(status.state == "RUNNING" for status in statuses)
         if words:
             bad += 1
             yield Finding("wrong", "jobs", f"{job.id} {job.name} {words}", mend)
     if not bad:
-        running = sum(state == "RUNNING" for _, (state, *_) in looked)
         yield Finding("ok", "jobs", f"of this project's, {waiting} wait and {running} run; none is stuck")
 
 

@@ -3,6 +3,7 @@
     from grid import *
 
     job = submit_script("train.py", [0.1, [64, 32]], "source env/bin/activate", memory="2G", cuda=1)
+    many = submit_array("train.py", [[rate, [64, 32]] for rate in (0.1, 0.01)], "source env/bin/activate")
     qstat()      # what waits and what runs
     qdel(job)    # stop it
 
@@ -13,8 +14,9 @@ and in train.py
     learning_rate, layers = typecast()    # 0.1 and [64, 32]: a float and a list of ints, not words
 
 This one file needs nothing but Python's standard library: copy it beside your scripts. Each submission is a folder in
-.grid/ beside this file. It holds the arguments (tasks.txt), the script that the scheduler runs (job.sh), what was asked
-for (record.json) and how it ended (records/), all plain text. `bash job.sh 1` in it runs the job again by hand.
+.grid/ beside this file. It holds the arguments (tasks.txt, a line for each task), the script that the scheduler runs
+(job.sh), what was asked for (record.json) and how it ended (records/), all plain text. `bash job.sh 1` in it runs task 1
+again by hand. A single job is an array of one task.
 """
 
 import os
@@ -25,7 +27,7 @@ from collections import namedtuple
 if sys.version_info < (3, 11):  # before anything that an older Python would stumble over
     sys.exit(f"grid.py needs Python 3.11 or newer, this is {sys.executable}, {sys.version.split()[0]}")
 
-__all__ = "submit_script typecast limit_threads qstat qdel jobs wait Job".split()
+__all__ = "submit_script submit_array typecast limit_threads qstat qdel jobs wait Job Task".split()
 __all__ += "GridError ArgumentError SubmitError JobFailed JobTimeout".split()
 
 GRID_FILE = os.path.abspath(__file__)
@@ -120,32 +122,45 @@ def submit_script(
         ArgumentError: an argument cannot be used; it is a TypeError too. Nothing is submitted.
         SubmitError: the scheduler is missing or refuses. Nothing is submitted.
     """
+    keywords = {name: value for name, value in locals().items() if name in submit_script.__kwdefaults__}
     if unknown:
-        raise ArgumentError(_unknown_keywords(unknown, submit_script))
-    _check("options", options, isinstance(options, (list, tuple)), 'a list of words, such as ["-P", "vision"]')
-    script = _script_path(path)
-    line = _task_line(args)
-    engine = _engine(scheduler)
-    request = {
-        "memory": _bytes(memory),
-        "cuda": _count("cuda", cuda, 0),
-        "cores": _count("cores", cores, 1),
-        "walltime": seconds(walltime),
-        "queue": None if queue is None else _text("queue", queue),
-        "options": [_text("an option", word) for word in options],
-    }
-    record = {
-        "name": _job_name(os.path.splitext(os.path.basename(script))[0] if name is None else name),
-        "script": script,
-        "activate": _text("activate", activate),
-        "workdir": os.getcwd(),
-        "log_dir": _log_dir(log_dir, make=not dry_run),
-        "scheduler": engine.name,
-        "request": request,
-        "python": sys.executable,
-    }
-    record |= {"after": _after(after, engine), "provenance": _provenance(script)}
-    return _submit(engine, record, [line], snapshot, dry_run)
+        raise ArgumentError(_unknown_keywords(unknown, list(keywords), "submit_script has", "args"))
+    return _submit(path, [_task_line(args)], activate, array=False, max_running=None, **keywords)
+
+
+def submit_array(path, tasks, activate="", *, max_running=None, **keywords):
+    """Run a Python script many times on the grid, each time with other arguments: one submission, however many tasks.
+
+    Tasks are numbered from 1, in the order of the list. Task 7's output and errors go to NAME.oID.7 and NAME.eID.7 in a
+    folder of the array's own in log_dir. More tasks than the site takes at once go in as several pieces; they are one Job.
+
+    Args:
+        path, activate: as of submit_script.
+        tasks: a list with the list of arguments of each task; they may differ in length.
+        max_running: how many tasks may run at the same time. None: as many as there is room for.
+        keywords: those of submit_script, such as memory="2G"; of each task, not of all of them together.
+
+    Returns:
+        The Job, with len(job), job.tasks and job.counts.
+
+    Raises:
+        ArgumentError: an argument cannot be used; the text names the task. Nothing is submitted.
+        SubmitError: the scheduler is missing or refuses. If it took some tasks and refuses others, the text says so.
+    """
+    defaults = submit_script.__kwdefaults__
+    if unknown := keywords.keys() - defaults.keys():
+        raise ArgumentError(_unknown_keywords(unknown, ["max_running", *defaults], "submit_array has", "tasks"))
+    wanted = "a list with the list of arguments of each task, such as [[0.1, 32], [0.1, 64]]"
+    _check("tasks", tasks, isinstance(tasks, (list, tuple)) and len(tasks) > 0, wanted)
+    if max_running is not None:
+        _count("max_running", max_running, 1)
+    lines = []
+    for number, args in enumerate(tasks, 1):
+        try:
+            lines.append(_task_line(args))
+        except ArgumentError as error:
+            raise ArgumentError(f"task {number}: {error}") from None
+    return _submit(path, lines, activate, array=True, max_running=max_running, **defaults | keywords)
 
 
 def typecast(words=None):
@@ -213,36 +228,29 @@ def wait(jobs, timeout=None):
         JobFailed: one of them, or more, is FAILED or CANCELLED; all have ended.
         JobTimeout: the time was over first.
     """
-    import time
-
     jobs = [jobs] if isinstance(jobs, Job) else list(jobs)
-    begin = time.monotonic()
-    asked, pause, unfinished, known = begin, 0.5, jobs, {}
-    while unfinished:
-        ask = time.monotonic() - asked >= pause
-        if ask:
-            asked, pause = time.monotonic(), min(60, 1.5 * pause)
-        known |= {id(job): status for job, status in zip(unfinished, look(unfinished, ask))}
-        unfinished = [job for job in unfinished if known[id(job)].state in ("PENDING", "RUNNING")]
-        left = 1 if timeout is None else begin + timeout - time.monotonic()
-        if unfinished and left <= 0:
-            names = ", ".join(map(str, unfinished[:5])) + (" ..." if len(unfinished) > 5 else "")
-            raise JobTimeout(f"not ended after {timeout} seconds: {names}. They go on; wait again, or cancel them.")
-        if unfinished:
-            time.sleep(min(1, left, max(0.05, asked + pause - time.monotonic())))
-    failed = [job for job in jobs if known[id(job)].state != "DONE"]
-    if failed:
-        error = JobFailed("\n".join(_epitaph(job, known[id(job)]) for job in failed[:5]) + "\n..." * (len(failed) > 5))
+    for known in _polls(jobs, timeout):
+        pass
+    ends = {id(job): _overall(job, known[id(job)]) for job in jobs}
+    if failed := [job for job in jobs if ends[id(job)].state != "DONE"]:
+        error = JobFailed("\n".join(_epitaph(job, ends[id(job)]) for job in failed[:5]) + "\n..." * (len(failed) > 5))
         error.job = failed[0]
         raise error
 
 
 def qstat(scheduler=None):
     """Print a table of your jobs that wait or run: id, name, state, since when, where, and what is special."""
-    rows = [
-        (number, row["name"], f"{row['state']} ({row['word']})", row["since"], row["host"], row["reason"])
-        for number, row in _engine(scheduler).queue().items()
-    ]
+    rows = []
+    for number, lines in _engine(scheduler).queue().items():
+        alike = {}  # the tasks of an array are counted
+        for row in lines:
+            alike.setdefault((row["name"], f"{row['state']} ({row['word']})", row["reason"]), []).append(row)
+        for (name, state, reason), some in alike.items():
+            indexes = [index for row in some for index in row["indexes"] or ()]
+            hosts = sorted({row["host"] for row in some})
+            where = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts"
+            what = [reason] * bool(reason) + [f"{len(indexes)} tasks: {_ranges(indexes)}"] * bool(indexes)
+            rows.append((number, name, state, min(row["since"] for row in some), where, ", ".join(what)))
     if not rows:
         print("no jobs are waiting or running")
         return
@@ -259,14 +267,14 @@ def qdel(job=None, scheduler=None):
 
     Returns the ids of the jobs that the scheduler was told to stop. Raises SubmitError if it does not know one of them.
     """
-    mine = {ours.id: ours for ours in jobs() if ours.id}
+    mine = {number: ours for ours in jobs() for number in ours.ids}
     chosen = {}  # for each scheduler: its ids, and the Job for each that is of this project
     for one in job if isinstance(job, (list, tuple)) else [] if job is None else [job]:
         # a job of this project knows its scheduler; another one may have another job with the same id
         ours = one if isinstance(one, Job) else mine.get(str(one))
         name = ours.scheduler if ours and not scheduler else _engine(scheduler).name
-        number = _check("job", ours.id if ours else str(one), not ours or ours.id, "one that was submitted")
-        chosen.setdefault(name, {})[number] = ours
+        _check("job", one, not ours or ours.ids, "one that was submitted")
+        chosen.setdefault(name, {}).update(dict.fromkeys(ours.ids if ours else [str(one)], ours))
     for name in [_engine(scheduler).name] if job is None else chosen:
         engine = _engine(name)
         queue = engine.queue()
@@ -279,17 +287,18 @@ def qdel(job=None, scheduler=None):
         if unknown := [number for number in found if number not in queue and not found[number]]:
             raise SubmitError(f"there is no job {', '.join(unknown)} of yours in {name}; qstat shows those that are")
         live = chosen[name] = [number for number in found if number in queue]
-        again = all(found[number] and found[number].is_cancelled() for number in live)
-        marked = [found[number] for number in live if found[number] and found[number].mark_cancelled()]
+        ours = {id(found[number]): found[number] for number in live if found[number]}.values()
+        before = [(job, job.cancelled()) for job in ours]
+        again = len(ours) > 0 and not any([job.mark_cancelled() for job in ours])
         try:
             if live:
                 engine.cancel(live, again)
         except SubmitError:
             queue = engine.queue()
-            left = [number for number in live if number in queue and queue[number]["reason"] != "being deleted"]
-            for ours in marked:
-                if ours.id in left:  # it goes on: do not say that it was stopped
-                    os.remove(ours.folder / "cancelled")
+            left = [number for number in live if any(row["reason"] != "being deleted" for row in queue.get(number, ()))]
+            for job, cancelled in before:
+                if not set(job.ids).isdisjoint(left):  # it goes on: do not say that it was stopped
+                    job.mark_cancelled(cancelled)
             if left:  # of a job that has ended meanwhile there is nothing to say
                 raise
     return [number for live in chosen.values() for number in live]
@@ -469,15 +478,14 @@ class Word(str):
 # --- 3. What is asked for, checked before anything is written ---------------------------------------------------------
 
 
-def _unknown_keywords(unknown, function):
+def _unknown_keywords(unknown, known, who, second):
     from difflib import get_close_matches
 
-    known = list(function.__kwdefaults__)
     close = get_close_matches(next(iter(unknown)), known, 1)
     return (
-        f"{function.__name__} has no argument {', '.join(map(repr, unknown))}"
+        f"{who} no argument {', '.join(map(repr, unknown))}"
         + (f"; did you mean {close[0]!r}?" if close else ".")
-        + f" It takes path, args, activate, {', '.join(known)}."
+        + f" It takes path, {second}, activate, {', '.join(known)}."
     )
 
 
@@ -610,8 +618,8 @@ _JOB_SCRIPT = r"""
 if [ $# -gt 0 ] || [ -z "$grid_id" ]; then
     grid_task=${1:-1} grid_id=by-hand grid_record=
 else
-    grid_task=${index:-1}
-    [ "$grid_task" != undefined ] || grid_task=1
+    [ "${index:-undefined}" != undefined ] || index=1 # as Grid Engine says where there is no array
+    grid_task=$(sed -n "${index}p" "$grid_map")
     grid_record="$grid_folder/records/$grid_task.$attempt.running"
 fi
 grid_path=$PATH grid_begun=
@@ -649,25 +657,28 @@ if [ -n "$grid_record" ]; then
     trap '' USR1 # which announces a mere suspension
 
     # 3. The output and error files.
-    mkdir -p "$log_dir" && : >>"$log_dir/$grid_name.o$grid_id" && : >>"$log_dir/$grid_name.e$grid_id" ||
-        grid_fail "the log folder $log_dir cannot be written on $HOSTNAME"
-    exec >>"$log_dir/$grid_name.o$grid_id" 2>>"$log_dir/$grid_name.e$grid_id"
+    out="$log_dir/$grid_name.o$grid_id${array:+.$grid_task}" err="$log_dir/$grid_name.e$grid_id${array:+.$grid_task}"
+    mkdir -p "$log_dir" && : >>"$out" && : >>"$err" || grid_fail "the log folder $log_dir cannot be written on $HOSTNAME"
+    exec >>"$out" 2>>"$err"
+    [ -n "$grid_task" ] || grid_fail "$grid_map, which tells what index $index stands for, cannot be read on $HOSTNAME"
 fi
 
 # 4. The jobs before this one. The scheduler lets it begin when they have ended, however; their records tell how.
 shopt -s nullglob
+grid_ended() { # how many tasks of a job have ended, or have ended so: grid_ended FOLDER CODE
+    local ends=("$1/records/"*.exit-$2)
+    ends=("${ends[@]##*/}")
+    printf '%s\n' "${ends[@]%%.*}" | sort -u | grep -c .
+}
 for number in "${!after[@]}"; do
     for try in {1..10}; do # a record may be late on a slow file system
-        ends=("${after[number]}/records/"*.exit-*)
-        while [ ${#ends[@]} = 0 ] && runs "${after_ids[number]}"; do
+        while runs ${after_ids[number]} && [ "$(grid_ended "${after[number]}" "*")" -lt "${after_tasks[number]}" ]; do
             sleep 0.5
-            ends=("${after[number]}/records/"*.exit-*)
         done
-        [ ${#ends[@]} = 0 ] || break
+        [ "$(grid_ended "${after[number]}" "*")" -lt "${after_tasks[number]}" ] || break
         sleep 0.5
     done
-    ends=("${after[number]}/records/"*.exit-0)
-    [ ${#ends[@]} -gt 0 ] ||
+    [ "$(grid_ended "${after[number]}" 0)" -ge "${after_tasks[number]}" ] ||
         grid_fail "job ${after_ids[number]}, on which this one waits, did not succeed: ${after[number]}"
 done
 shopt -u nullglob
@@ -700,31 +711,38 @@ trap 'grid_note signal SIGUSR2' USR2
 """
 
 
-def _job_script(folder, record, engine):
-    """The text of job.sh. Every value is quoted for the shell; only `activate` is meant to be run by it."""
+def _job_script(job, piece, request):
+    """The text of a piece's job script. Every value is quoted for the shell; only `activate` is meant to be run by it."""
     import shlex
 
+    record, before = job.record, job.record["after"]
     settings = {
-        "grid_folder": folder,
+        "grid_folder": str(job.folder),
         "grid_name": record["name"],
         "grid_activate": record["activate"],
-        "grid_walltime": str(record["request"]["walltime"] or ""),
+        "grid_walltime": str(request["walltime"] or ""),
         "grid_file": GRID_FILE,
-        "attempt": "1",
-        "log_dir": record["log_dir"],
+        "grid_map": str(job.folder / piece["map"]),
+        "attempt": str(piece["attempt"]),
+        "array": "yes" if record["array"] else "",
+        "log_dir": str(job.log_dir),
         "workdir": record["workdir"],
         "python": record["python"],
     }
-    before = {"after": [job["folder"] for job in record["after"]], "after_ids": [job["id"] for job in record["after"]]}
+    lists = {
+        "after": [earlier["folder"] for earlier in before],
+        "after_ids": [" ".join(earlier["ids"]) for earlier in before],
+        "after_tasks": [str(earlier["tasks"]) for earlier in before],
+    }
     lines = [
         "#!/bin/bash",
         "# Written by grid.py for the scheduler, which runs it once for each task.",
         "# To run task 1 again by hand, with its output in the terminal:  bash job.sh 1",
         "",
         *(f"{key}={shlex.quote(value)}" for key, value in settings.items()),
-        *(f"{key}=({shlex.join(values)})" for key, values in before.items()),
-        "export " + " ".join(f"{key}={value}" for key, value in _thread_limits(record["request"]["cores"]).items()),
-        engine.job_ids,
+        *(f"{key}=({shlex.join(values)})" for key, values in lists.items() if before),
+        "export " + " ".join(f"{key}={value}" for key, value in _thread_limits(request["cores"]).items()),
+        _engine(record["scheduler"]).job_ids,
     ]
     return "\n".join(lines) + "\n" + _JOB_SCRIPT
 
@@ -749,9 +767,9 @@ def _new_folder(name, make):
 
 def _save(path, text):
     """Write a file so that a reader, or a crash, never sees half of it."""
-    with open(path + ".new", "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         file.write(text)
-    os.replace(path + ".new", path)
+    os.replace(f"{path}.new", path)
 
 
 def _load(path):
@@ -764,12 +782,12 @@ def _load(path):
 def _after(after, engine):
     """The jobs to wait for, as they stand in the record."""
     after = [] if after is None else [after] if isinstance(after, Job) else after
-    good = isinstance(after, (list, tuple)) and all(isinstance(job, Job) and job.id for job in after)
+    good = isinstance(after, (list, tuple)) and all(isinstance(job, Job) and job.ids for job in after)
     _check("after", after, good, "a Job that was submitted, or a list of them")
     for job in after:
         if job.scheduler != engine.name:
             raise ArgumentError(f"after: job {job.id} is one of {job.scheduler}, this one is for {engine.name}")
-    return [{"id": job.id, "folder": str(job.folder)} for job in after]
+    return [{"ids": job.ids, "folder": str(job.folder), "tasks": len(job)} for job in after]
 
 
 def _provenance(script):
@@ -856,54 +874,139 @@ def _snapshot(script, folder):
     return os.path.join(folder, script), left_out
 
 
-def _submit(engine, record, lines, snapshot, dry_run):
+def _request(memory, cuda, cores, walltime, queue, options):
+    """What is asked of the scheduler for each task, checked."""
+    _check("options", options, isinstance(options, (list, tuple)), 'a list of words, such as ["-P", "vision"]')
+    return {
+        "memory": _bytes(memory),
+        "cuda": _count("cuda", cuda, 0),
+        "cores": _count("cores", cores, 1),
+        "walltime": seconds(walltime),
+        "queue": None if queue is None else _text("queue", queue),
+        "options": [_text("an option", word) for word in options],
+    }
+
+
+def _submit(path, lines, activate, array, max_running, name, log_dir, after, scheduler, snapshot, dry_run, **request):
     """Write the folder, call the scheduler, write down the id.
 
     Whenever this is interrupted, the job is either not submitted, or found again by the path of its job script.
     """
-    import shlex
     import shutil
 
-    command = engine.command(record)
-    if not dry_run:
-        engine.find_program()
-    folder = _new_folder(record["name"], make=not dry_run)
-    script = os.path.join(folder, "job.sh")
-    record = record | {"id": None, "command": command + [script]}
+    request = _request(**request)
+    script = _script_path(path)
+    engine = _engine(scheduler)
+    record = {
+        "name": _job_name(os.path.splitext(os.path.basename(script))[0] if name is None else name),
+        "tasks": len(lines),
+        "array": array,
+        "max_running": max_running,
+        "script": script,
+        "activate": _text("activate", activate),
+        "workdir": os.getcwd(),
+        "log_dir": _log_dir(log_dir, make=not dry_run),
+        "scheduler": engine.name,
+        "request": request,
+        "python": sys.executable,
+        "after": _after(after, engine),
+        "provenance": _provenance(script),
+        "retries": [],
+        "pieces": [],
+    }
     if dry_run:
-        print(_job_script(folder, record, engine))
-        print("# tasks.txt, the arguments:", *(line[:2000] for line in lines), sep="\n")
-        print(
-            "\n# To submit it (the time in the folder's name will be that of the submission):\n"
-            + shlex.join(record["command"])
-        )
-        return Job(folder, record)
-    job = Job(folder, record)
+        job = Job(_new_folder(record["name"], make=False), record)
+        _show(engine, job, lines)
+        return job
+    engine.find_program()
+    engine.command(record, request, [], 0)  # what the engine refuses is refused before anything is written
+    job = Job(_new_folder(record["name"], make=True), record)
     try:
         if snapshot:
-            record["snapshot"], record["snapshot_without"] = _snapshot(record["script"], folder)
-        _save(os.path.join(folder, "tasks.txt"), "".join(line + "\n" for line in lines))
-        _save(script, _job_script(folder, record, engine))
+            record["snapshot"], record["snapshot_without"] = _snapshot(script, job.folder)
+        _save(job.folder / "tasks.txt", "".join(line + "\n" for line in lines))
         job.save()
-    except (OSError, ArgumentError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        _submit_pieces(engine, job, list(range(1, len(lines) + 1)), request, 1)
+    except (OSError, ArgumentError, _Refused) as error:
+        shutil.rmtree(job.folder, ignore_errors=True)  # nothing half-submitted is left
         if isinstance(error, ArgumentError):
             raise
-        raise SubmitError(f"the folder {folder} for the job cannot be written: {error}") from None
-    try:
-        number = _call_until_it_has_the_job(engine, job)
-    except _Refused as error:
-        shutil.rmtree(folder, ignore_errors=True)  # nothing half-submitted is left
-        raise SubmitError(str(error)) from None
-    job.know_id(number)
+        if isinstance(error, _Refused):
+            raise SubmitError(str(error)) from None
+        raise SubmitError(f"the folder {job.folder} for the job cannot be written: {error}") from None
     return job
 
 
-def _call_until_it_has_the_job(engine, job):
+def _submit_pieces(engine, job, tasks, request, attempt):
+    """Hand tasks, a list of their numbers, to the scheduler, in as few pieces as it takes.
+
+    Raises _Refused or OSError if none of them is submitted, SubmitError if some are.
+    """
+    record, most, left = job.record, engine.usual_most, tasks
+    if len(tasks) > most:
+        most = engine.most_tasks()
+    while left:
+        piece, hold = _new_piece(job, left[:most], attempt)
+        command = engine.command(record, request, hold, piece["tasks"] if record["array"] else 0)
+        piece["command"] = [*command, str(job.folder / piece["script"])]
+        record["pieces"].append(piece)
+        try:
+            # the intent is on disk before the scheduler is called, and the id right after
+            _save(job.folder / piece["map"], "".join(f"{task}\n" for task in left[:most]))
+            _save(job.folder / piece["script"], _job_script(job, piece, request))
+            job.save()
+            job.know_id(piece, _call_until_it_has_the_job(engine, job, piece))
+        except (_Refused, OSError) as error:
+            record["pieces"].remove(piece)
+            job.save()
+            if piece["tasks"] > 1 and re.search(engine.too_many, str(error)):
+                site = engine.most_tasks()
+                most = site if site < piece["tasks"] else piece["tasks"] // 2
+                continue
+            if left is tasks:
+                raise
+            raise SubmitError(
+                f"{len(tasks) - len(left)} of {len(tasks)} tasks are submitted, as {job}; but then: {error}\n"
+                f"To submit those later: job.resubmit(), or python gridctl.py retry {job.id}"
+            ) from None
+        left = left[most:]
+
+
+def _new_piece(job, tasks, attempt):
+    """A piece of a submission for these tasks, and the ids of the jobs that it has to wait for."""
+    before, number = job.record["pieces"], 1 + len(job.record["pieces"])
+    stem = "job" if number == 1 else f"job-{number}"
+    piece = {"id": None, "attempt": attempt, "tasks": len(tasks), "script": f"{stem}.sh", "map": f"{stem}.map"}
+    hold = [number for earlier in job.record["after"] for number in earlier["ids"]]
+    if job.record["max_running"] and before and before[-1]["attempt"] == attempt:
+        hold = [before[-1]["id"]]  # the scheduler counts within a piece: the pieces run one after the other
+    return piece, hold
+
+
+def _show(engine, job, lines):
+    """Print what would be submitted."""
+    import shlex
+
+    record, most = job.record, engine.usual_most
+    piece, hold = _new_piece(job, lines[:most], 1)
+    command = engine.command(record, record["request"], hold, piece["tasks"] if record["array"] else 0)
+    print(_job_script(job, piece, record["request"]))
+    print("# tasks.txt, the arguments:", *(line[:2000] for line in lines[:20]), sep="\n")
+    if len(lines) > 20:
+        print(f"# ... and {len(lines) - 20:,} more lines")
+    if len(lines) > most:
+        print(
+            f"\n# The {len(lines):,} tasks go in as several pieces of {most:,}, or as many as the site takes at once."
+        )
+    print("\n# To submit it (the time in the folder's name will be that of the submission):")
+    print(shlex.join([*command, str(job.folder / piece["script"])]))
+
+
+def _call_until_it_has_the_job(engine, job, piece):
     """Submit; returns the id. Before a second try comes a look whether the first one got through."""
     import time
 
-    command, script, trouble = job.record["command"], str(job.folder / "job.sh"), None
+    command, script, trouble = piece["command"], str(job.folder / piece["script"]), None
     end, pause, call = time.monotonic() + RETRY_FOR, 0.5, True
     while True:
         if call:
@@ -922,9 +1025,9 @@ def _call_until_it_has_the_job(engine, job):
             found, call = engine.find([script], engine.queue()).get(script), True
         except SubmitError:
             found = None  # nobody can tell yet
-        job.read_record()  # a job that has begun has written its id down; it may have left the queue already
-        if found or job.id:
-            return found or job.id
+        job.learn_ids()  # a task that has begun has written it down; it may have left the queue already
+        if found or piece["id"]:
+            return found or piece["id"]
         left = end - time.monotonic()
         if call and (left <= 0 or not isinstance(trouble, Unreachable)):
             raise _Refused(str(trouble))
@@ -984,6 +1087,8 @@ class _Scheduler:
     settings = ()  # how the site calls things: what may stand in [tool.grid.NAME]
     programs = ()  # by what it is known that it is here; the first one submits
     unreachable = not_sent = "(?!)"  # words of one that does not answer, and of one that surely got nothing; no words
+    too_many = "(?!)"  # words that refuse a number of tasks
+    usual_most = 1_000_000_000  # tasks in one submission, if the site has changed nothing
 
     def __init__(self, settings):
         self.site = settings.get(self.name, {})
@@ -1003,17 +1108,22 @@ class _Scheduler:
         """What to do about a refusal, where the cause is known; else an empty text."""
         return ""
 
+    def most_tasks(self):
+        """How many tasks the site takes in one submission."""
+        return self.usual_most
+
     def find(self, scripts, queue):
         """The ids of the jobs with these job scripts, a dict from the script's path: for ids that were lost."""
-        return {row["script"]: number for number, row in queue.items() if row.get("script") in scripts}
+        rows = ((number, row) for number, lines in queue.items() for row in lines)
+        return {row["script"]: number for number, row in rows if row.get("script") in scripts}
 
     def why(self, job_id, state):
         """Why a job does not run, in the scheduler's words: the error of one in error state, else what it lacks."""
         return ""
 
     def accounting(self, job_id):
-        """How a job ended that left no record, if the scheduler remembers: (state, exit code, reason) or None."""
-        return None
+        """How tasks ended that left no record, if the scheduler remembers: index -> (state, exit code, reason)."""
+        return {}
 
     def never(self, job_id):
         """Why a job that waits can never run at this site, in the scheduler's words; empty if it can, or nobody knows."""
@@ -1047,13 +1157,14 @@ class _GridEngine(_Scheduler):
     answer = r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?$"  # of qsub -terse; whole lines only, for sites print notices too
     unreachable = "unable to (send message to|contact) qmaster|commlib error|got (send|select|read) error|timeout"
     not_sent = "unable to (send message to|contact) qmaster|Connection refused"
+    too_many = "tasks|jobs are allowed|job limit|too many"
+    usual_most = 75_000  # max_aj_tasks, see the man page sge_conf
 
     def __init__(self, settings):
         usual = {"memory": "h_vmem", "memory_per": "slot", "cuda": "cuda", "cuda_per": "job"}
         self.site = usual | settings.get(self.name, {})
 
-    def command(self, record):
-        request = record["request"]
+    def command(self, record, request, hold, tasks):
         # -b n -C "" -S: a script, no #$ lines in it, and bash, whatever the site's defaults are. The job script opens its
         # files and changes the folder itself, for Grid Engine expands $HOME and refuses : and , in such paths.
         words = "qsub -terse -notify -b n -j n -C  -S /bin/bash -wd / -o /dev/null -e /dev/null".split(" ")
@@ -1079,9 +1190,18 @@ class _GridEngine(_Scheduler):
             words += ["-l", f"h_rt={request['walltime']}"]
         if queue := request["queue"] or self.site.get("queue"):
             words += ["-q", queue]
-        if record["after"]:
-            words += ["-hold_jid", ",".join(job["id"] for job in record["after"])]
+        if hold:
+            words += ["-hold_jid", ",".join(hold)]
+        if tasks:
+            words += ["-t", f"1-{tasks}"] + (["-tc", str(record["max_running"])] if record["max_running"] else [])
         return words + request["options"]
+
+    def most_tasks(self):
+        try:
+            match = re.search(r"^max_aj_tasks +([0-9]+)", _call(["qconf", "-sconf"], self), re.MULTILINE)
+        except SubmitError:
+            match = None
+        return int(match[1]) or self.usual_most if match else self.usual_most  # 0: no limit
 
     def hint(self, words):
         if match := re.search(r'unknown resource "([^"]*)"', words):
@@ -1095,7 +1215,10 @@ class _GridEngine(_Scheduler):
         return ""
 
     def queue(self):
-        """The jobs of this user that wait or run: a dict from the id to a dict of texts, see the man page qstat."""
+        """The jobs of this user that wait or run: id -> rows, see the man page qstat.
+
+        A row is a dict of texts; its "indexes" are those of the tasks in an array that it tells of, else None.
+        """
         import xml.etree.ElementTree as ElementTree
 
         answer = _call(["qstat", "-xml", "-u", _user()], self)
@@ -1113,7 +1236,8 @@ class _GridEngine(_Scheduler):
                 state, reason = "PENDING", "held" if "h" in word else ""
             else:
                 state, reason = "RUNNING", "suspended" if set(word) & set("sSTNP") else ""
-            rows[fields.get("JB_job_number", "")] = {
+            row = {
+                "indexes": _numbers(fields["tasks"]) if fields.get("tasks") else None,
                 "name": fields.get("JB_name", ""),
                 "state": state,
                 "word": word,
@@ -1121,10 +1245,11 @@ class _GridEngine(_Scheduler):
                 "since": (fields.get("JAT_start_time") or fields.get("JB_submission_time", "")).replace("T", " "),
                 "host": fields.get("queue_name", "").rpartition("@")[2],
             }
+            rows.setdefault(fields.get("JB_job_number", ""), []).append(row)
         return rows
 
     def find(self, scripts, queue):
-        ours = {job.id for job in jobs()}
+        ours = {number for job in jobs() for number in job.ids}
         ids, found = [number for number in queue if number not in ours], {}
         try:
             text = _call(["qstat", "-j", ",".join(ids)], self) if ids and scripts else ""
@@ -1212,19 +1337,29 @@ class _GridEngine(_Scheduler):
 
     def accounting(self, job_id):
         try:
-            facts = dict(
-                re.findall(r"^(failed|exit_status|maxvmem) +(\S+)", _call(["qacct", "-j", job_id], self), re.MULTILINE)
-            )
-            failed, code = int(facts["failed"]), int(facts["exit_status"])
-        except (GridError, KeyError, ValueError):
-            return None
-        if failed == 37:
-            return "FAILED", code, "killed by Grid Engine: over a limit of time or memory (h_rt, h_cpu, h_vmem)"
-        if failed == 100 and code == 137:
-            return "FAILED", code, "killed: by the system, as when memory runs out, or deleted by qdel"
-        if failed or code:
-            return "FAILED", code, f"Grid Engine's accounting: failed {failed}, {_exit_reason(code)}"
-        return "DONE", 0, "as the accounting says"
+            words = _call(["qacct", "-j", job_id], self)
+        except SubmitError:
+            return {}
+        found = {}
+        for part in re.split("^={20,}$", words, flags=re.MULTILINE):
+            facts = dict(re.findall(r"^(taskid|failed|exit_status) +(\w+)", part, re.MULTILINE))
+            try:
+                failed, code = int(facts["failed"]), int(facts["exit_status"])
+            except (KeyError, ValueError):
+                continue
+            end = "FAILED", code, f"Grid Engine's accounting: failed {failed}, {_exit_reason(code)}"
+            if failed == 37:
+                end = "FAILED", code, "killed by Grid Engine: over a limit of time or memory (h_rt, h_cpu, h_vmem)"
+            elif failed == 100 and code == 137:
+                end = "FAILED", code, "killed: by the system, as when memory runs out, or deleted by qdel"
+            elif not failed and not code:
+                end = "DONE", 0, "as the accounting says"
+            index = facts.get("taskid", "")
+            found[int(index) if index.isdecimal() else 1] = end
+        return found
+
+    def task(self, job_id, index):
+        return f"{job_id}.{index}"
 
     def cancel(self, ids, again):
         _call(["qdel", *ids], self)
@@ -1249,9 +1384,10 @@ class _Slurm(_Scheduler):
     )
     unreachable += "|Unexpected message received|standby mode|Transport endpoint|Unable to establish controller"
     not_sent = "Unable to contact slurm controller|Connection refused|Unable to establish controller"
+    too_many = "Invalid job array specification|job submit limit|SubmitLimit|MaxSubmit|temporarily unable to accept"
+    usual_most = 1000  # MaxArraySize - 1, see the man page slurm.conf
 
-    def command(self, record):
-        request = record["request"]
+    def command(self, record, request, hold, tasks):
         # --export=NONE: the environment of a login, not that of this terminal; no requeue: nothing runs twice unasked
         words = "sbatch --parsable --export=NONE --no-requeue --chdir=/ --output=/dev/null --error=/dev/null".split()
         words += [f"--job-name={record['name']}", "--nodes=1", "--ntasks=1", f"--cpus-per-task={request['cores']}"]
@@ -1263,9 +1399,18 @@ class _Slurm(_Scheduler):
             words += [f"--time={request['walltime'] // 60}:{request['walltime'] % 60:02d}"]  # minutes:seconds
         if queue := request["queue"] or self.site.get("partition"):
             words += [f"--partition={queue}"]
-        if record["after"]:
-            words += ["--dependency=afterany:" + ":".join(job["id"] for job in record["after"])]
+        if hold:
+            words += ["--dependency=afterany:" + ":".join(hold)]
+        if tasks:
+            words += [f"--array=1-{tasks}" + (f"%{record['max_running']}" if record["max_running"] else "")]
         return words + request["options"]
+
+    def most_tasks(self):
+        try:
+            match = re.search(r"^MaxArraySize *= *([0-9]+)", _call(["scontrol", "show", "config"], self), re.MULTILINE)
+        except SubmitError:
+            match = None
+        return int(match[1]) - 1 if match else self.usual_most
 
     def hint(self, words):
         if "generic resource" in words:
@@ -1277,11 +1422,13 @@ class _Slurm(_Scheduler):
         return ""
 
     def queue(self):
-        """The jobs of this user that wait or run: a dict from the id to a dict of texts, see the man page squeue."""
+        """The jobs of this user that wait or run: id -> rows, as of Grid Engine; see the man page squeue."""
         rows = {}
-        fields = "%F\t%T\t%r\t%S\t%V\t%N\t%j\t%o"
-        for line in _call(["squeue", "--noheader", "--user", _user(), "--format", fields], self).splitlines():
-            number, word, reason, started, submitted, host, name, script = (line.split("\t", 7) + [""] * 8)[:8]
+        fields = "%F\t%K\t%T\t%r\t%S\t%V\t%N\t%j\t%o"
+        # the variable: indexes of tasks that wait are not to be cut off after 64 characters
+        squeue = ["env", "SLURM_BITSTR_LEN=0", "squeue", "--noheader", "--user", _user(), "--format", fields]
+        for line in _call(squeue, self).splitlines():
+            number, index, word, reason, started, submitted, host, name, script = (line.split("\t", 8) + [""] * 9)[:9]
             reason, state = reason.strip("()"), "PENDING" if word in ("PENDING", "REQUEUED") else "RUNNING"
             if reason.startswith(("launch failed", "user env retrieval failed")):
                 state, reason = "FAILED", "in error state; the scheduler will not run it"
@@ -1292,14 +1439,9 @@ class _Slurm(_Scheduler):
             elif reason in ("None", "Priority", "Resources"):
                 reason = ""
             since = submitted if state == "PENDING" else started
-            rows[number] = {
-                "name": name,
-                "state": state,
-                "word": word,
-                "reason": reason,
-                "since": since.replace("T", " "),
-            }
-            rows[number] |= {"host": host, "script": script}
+            row = {"indexes": None if index == "N/A" else _numbers(index), "name": name, "state": state, "word": word}
+            row |= {"reason": reason, "since": since.replace("T", " "), "host": host, "script": script}
+            rows.setdefault(number, []).append(row)
         return rows
 
     def why(self, job_id, state):
@@ -1331,26 +1473,38 @@ class _Slurm(_Scheduler):
 
     def accounting(self, job_id):
         # the controller remembers a job for some minutes; the database, where there is one, for ever
-        for command in (["scontrol", "-o", "show", "job", job_id], ["sacct", "-nPXj", job_id, "-o", "State,ExitCode"]):
+        for command in (
+            ["scontrol", "-o", "show", "job", job_id],
+            ["sacct", "-nPXj", job_id, "-o", "JobID,State,ExitCode"],
+        ):
             try:
                 words = _call(command, self)
             except SubmitError:
                 continue
-            match = re.search(r"(?:JobState=|^)([A-Z_]+).*?(?:ExitCode=|\|)([0-9]+):([0-9]+)", words, re.MULTILINE)
-            if match and match[1] not in ("PENDING", "RUNNING", "COMPLETING"):
-                break
-        else:
-            return None
-        code = int(match[2]) or (128 + int(match[3]) if match[3] != "0" else 0)
-        if match[1] == "COMPLETED":
+            found = {}
+            for line in words.splitlines():
+                task = re.search(r"ArrayTaskId=([0-9]+)|^[0-9]+_([0-9]+)\|", line)
+                end = re.search(r"(?:JobState=|\|)([A-Z_]+).*?(?:ExitCode=|\|)([0-9]+):([0-9]+)", line)
+                if end and end[1] not in ("PENDING", "RUNNING", "COMPLETING"):
+                    found[int(task[1] or task[2]) if task else 1] = self._end(end[1], int(end[2]), int(end[3]))
+            if found:
+                return found
+        return {}
+
+    def _end(self, word, code, number):
+        if word == "COMPLETED":
             return "DONE", 0, "as Slurm says"
+        code = code or (128 + number if number else 0)
         reasons = {
             "TIMEOUT": "killed by Slurm: over its time limit",
             "OUT_OF_MEMORY": "killed by Slurm: over its memory",
             "CANCELLED": "deleted: by scancel, or by the site",
             "FAILED": _exit_reason(code),
         }
-        return "FAILED", code or None, reasons.get(match[1], f"Slurm says: {match[1]}")
+        return "FAILED", code or None, reasons.get(word, f"Slurm says: {word}")
+
+    def task(self, job_id, index):
+        return f"{job_id}_{index}"
 
     def cancel(self, ids, again):
         _call(["scancel", *ids], self)
@@ -1360,13 +1514,25 @@ class _Background(_Scheduler):
     """No scheduler: the job script as a process of this machine, started at once. Memory and GPUs are not limited."""
 
     name = "background"
-    job_ids = "grid_id=${GRID_BACKGROUND:+$$} index=\nunset GRID_BACKGROUND\n" 'runs() { kill -0 "$1" 2>/dev/null; }'
+    job_ids = "grid_id=${GRID_BACKGROUND:-}\nunset GRID_BACKGROUND\n"
+    job_ids += 'runs() { for id in "$@"; do ! kill -0 "$id" 2>/dev/null || return 0; done; return 1; }'
     answer = r"^([0-9]+)$"
 
-    def command(self, record):
+    def command(self, record, request, hold, tasks):
         # set -m: a process group of its own, by which the job and all that it starts can be stopped
-        start = 'set -m; GRID_BACKGROUND=1 bash "$0" </dev/null >/dev/null 2>&1 & echo $!'
-        return ["bash", "-c", start]
+        start = 'set -m; bash -c {} "$0" </dev/null >/dev/null 2>&1 & echo $!'
+        if not tasks:
+            return ["bash", "-c", start.format("'GRID_BACKGROUND=$$ exec bash \"$0\"'")]
+        import shlex
+
+        room = record["max_running"] or max(1, (os.cpu_count() or 1) // request["cores"])
+        many = (
+            f"last={tasks}; trap last=0 USR2; for ((index = 1; index <= last; index++)); do\n"
+            '    GRID_BACKGROUND=$$ index=$index bash "$0" &\n'
+            f'    while [ "$(jobs -rp | wc -l)" -ge {room} ]; do wait -n; done\n'
+            'done; while [ -n "$(jobs -rp)" ]; do wait; done'
+        )
+        return ["bash", "-c", start.format(shlex.quote(many))]
 
     def queue(self):
         import platform
@@ -1376,10 +1542,10 @@ class _Background(_Scheduler):
         ps = ["env", "LC_ALL=C.UTF-8", "ps", "-ww", "-u", str(os.getuid()), "-o", "pid=,pgid=,lstart=,args="]
         for line in _call(ps).splitlines():
             pid, group, *since, args = (line.split(None, 7) + [""] * 8)[:8]
-            if pid == group and f" {PROJECT}/.grid/" in args and args.endswith("/job.sh"):
+            if pid == group and f" {PROJECT}/.grid/" in args and re.search(r"/job(-[0-9]+)?\.sh$", args):
                 name = args.split("/")[-2].split("-", 2)[-1]
-                rows[pid] = {"name": name, "state": "RUNNING", "word": "background", "reason": ""}
-                rows[pid] |= {"since": " ".join(since[1:4]), "host": platform.node()}
+                row = {"indexes": None, "name": name, "state": "RUNNING", "word": "background", "reason": ""}
+                rows[pid] = [row | {"since": " ".join(since[1:4]), "host": platform.node()}]
         return rows
 
     def cancel(self, ids, again):
@@ -1423,6 +1589,26 @@ def _say_once(text):
     if text not in _said:
         _said.add(text)
         print(text, file=sys.stderr)
+
+
+def _numbers(text):
+    """The numbers that a scheduler writes as "3,5-9,20-30:2%4", a list."""
+    numbers = []
+    for part in text.partition("%")[0].split(","):
+        if match := re.fullmatch(r"([0-9]+)(?:-([0-9]+)(?::([0-9]+))?)?", part.strip()):
+            numbers += range(int(match[1]), int(match[2] or match[1]) + 1, int(match[3] or 1))
+    return numbers
+
+
+def _ranges(numbers):
+    """Numbers as a text, "3,5-9"."""
+    parts = []
+    for number in sorted(numbers):
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
 
 
 def _size(number, units="KMG"):
@@ -1488,42 +1674,157 @@ def _exit_reason(code):
 
 
 def look(jobs, ask=True):
-    """The Status of each job. With ask, each scheduler is called once, for all its jobs that have no record of their end.
+    """The Status of each job; see look_at_tasks."""
+    return [_overall(job, statuses) for job, statuses in zip(jobs, look_at_tasks(jobs, ask))]
 
-    When jobs have left the queue without one, it is waited for, GRACE seconds at most: file systems may be slow. Then the
-    accounting is asked, and the verdict is written down; only a record that arrives later can change it.
+
+def look_at_tasks(jobs, ask=True):
+    """The Status of each task of each job, lists in a list.
+
+    With ask, each scheduler is called once, for all its jobs that have not ended. When tasks have left the queue without
+    a record of their end, it is waited for, GRACE seconds at most: file systems may be slow. Then the accounting is asked,
+    and the verdict is written down; only a record that arrives later can change it.
     """
     import time
 
-    queues, rows = {}, {}
-    unsure = [job for job in jobs if ask and "exit" not in job.read_record() and not job.verdict()]
+    found = {id(job): _judge(job)[0] for job in jobs}
+    unsure = [job for job in jobs if ask and any(status.state in LIVE for status in found[id(job)])]
+    queues = {}
     for name in {job.scheduler for job in unsure}:
         engine = _engine(name)
+        lost = {
+            str(job.folder / piece["script"]): (job, piece)
+            for job in unsure
+            for piece in job.record["pieces"]
+            if job.scheduler == name and not piece["id"]
+        }
         try:
             queues[name] = engine.queue()
-            lost = {str(job.folder / "job.sh"): job for job in unsure if job.scheduler == name and not job.id}
             for script, number in engine.find(lost, queues[name]).items():
-                lost[script].know_id(number)
+                lost[script][0].know_id(lost[script][1], number)
         except GridError:
             queues[name] = None
-    for job in unsure:
-        if queues[job.scheduler] is not None:
-            rows[id(job)] = queues[job.scheduler].get(job.id) or ("gone" if job.id else job.submission())
-    gone, end = [job for job in unsure if rows.get(id(job)) == "gone"], time.monotonic() + GRACE
-    while time.monotonic() < end and not all("exit" in job.read_record(refresh=True) for job in gone):
+    end = time.monotonic() + GRACE
+    while unsure:
+        left = []
+        for job in unsure:
+            found[id(job)], gone = _judge(job, queues[job.scheduler])
+            if gone:
+                left.append((job, gone))
+        if not any(patience for _, gone in left for *_, patience in gone) or time.monotonic() > end:
+            for job, gone in left:
+                _conclude(job, gone, found[id(job)])
+            break
+        unsure = [job for job, _ in left]
         time.sleep(0.25)
-    statuses = []
     for job in jobs:
-        record, row = job.read_record(), rows.get(id(job))
-        status = job.verdict() if "exit" not in record else None
-        if not status:
-            final = row == "gone" and "exit" not in record
-            accounting = _engine(job.scheduler).accounting(job.id) if final else None
-            status = _decide(record, row, accounting, job.is_cancelled())
-            if final:
-                job.save_verdict(status)
-        statuses.append(status)
-    return statuses
+        job.looked = time.monotonic(), found[id(job)]
+    return [found[id(job)] for job in jobs]
+
+
+LIVE = ("PENDING", "RUNNING")
+
+
+def _judge(job, queue=None):
+    """The Status of each task as far as it is known, and those that are gone, a list of (task, piece, index, patience):
+    whether a record may still come that would tell more.
+
+    queue is what the scheduler lists; None: it does not answer, or was not asked.
+    """
+    records, verdicts, cancelled, submission = (
+        job.read_records(queue is not None),
+        job.verdicts(),
+        job.cancelled(),
+        None,
+    )
+    places, rows = job.places(), {}
+    for piece in job.record["pieces"]:
+        for row in (queue or {}).get(piece["id"], ()):
+            rows |= {(piece["id"], index): row for index in row["indexes"] or range(1, piece["tasks"] + 1)}
+    statuses, gone, alike = [], [], {}
+    for task in range(1, len(job) + 1):
+        piece, index = places.get(task, (None, 0))
+        attempt = piece["attempt"] if piece else job.attempt
+        newest, name, record = records.get(task, (0, "", {}))
+        record = record if newest == attempt else {}
+        if "exit" not in record and (task, attempt) in verdicts:
+            statuses.append(verdicts[task, attempt])
+            continue
+        row = queue
+        if queue is not None and "exit" not in record:
+            if piece and piece["id"]:
+                row = rows.get((piece["id"], index), "gone")
+            else:
+                row = submission = submission or job.submission()
+            if row == "gone":
+                gone.append((task, piece, index, bool(record) or (task, attempt) not in cancelled))
+                row = None
+        key = id(row), tuple(record.items()), (task, attempt) in cancelled
+        if key not in alike:  # of thousands of tasks most are alike
+            alike[key] = _decide(record, row if "exit" not in record else None, None, key[2])
+        statuses.append(alike[key])
+    return statuses, gone
+
+
+def _conclude(job, gone, statuses):
+    """Decide on tasks that have left the queue without a record of their end, and write the verdicts down."""
+    engine, cancelled, told = _engine(job.scheduler), job.cancelled(), {}
+    for task, piece, index, _ in gone:
+        number, attempt = piece["id"], piece["attempt"]
+        was_cancelled = (task, attempt) in cancelled
+        if number not in told and not was_cancelled:
+            told[number] = engine.accounting(number)
+        record = job.read_record(task) if statuses[task - 1].state == "RUNNING" else {}
+        end = told.get(number, {}).get(index)
+        statuses[task - 1] = _decide(record, "gone", end, was_cancelled)
+    job.save_verdicts([(statuses[task - 1], piece["attempt"], task) for task, piece, *_ in gone])
+
+
+def _overall(job, statuses):
+    """The Status of a job from those of its tasks."""
+    if not job.record["array"]:
+        return statuses[0]
+    from collections import Counter
+
+    counts = Counter(status.state for status in statuses)
+    failed = [number for number, status in enumerate(statuses, 1) if status.state == "FAILED"]
+    words = [f"{counts[state]} {state.lower()}" for state in STATES if counts[state]]
+    reason = f"of {len(job)} tasks {', '.join(words)}" if len(words) > 1 else f"all {words[0].replace(' ', ' tasks ')}"
+    if failed:
+        which = _ranges(failed)
+        reason += ": " + (which if len(which) < 60 else which[:60].rpartition(",")[0] + " ...")
+    if counts["PENDING"] or counts["RUNNING"]:
+        special = {status.reason for status in statuses if status.state in LIVE and status.reason}
+        begun = counts["PENDING"] < len(job)
+        return Status("RUNNING" if begun else "PENDING", None, "; ".join([reason, *sorted(special)[:2]]), {})
+    state = "FAILED" if failed else "CANCELLED" if counts["CANCELLED"] else "DONE"
+    code = 0 if state == "DONE" else statuses[failed[0] - 1].exit_code if failed else None
+    return Status(state, code, reason, {"exit": code, "ended": job.last_record()})
+
+
+STATES = ("PENDING", "RUNNING", "DONE", "FAILED", "CANCELLED")
+
+
+def _polls(jobs, timeout=None):
+    """Look at the tasks of jobs until all have ended, gently; yields id(job) -> the Status of each task, after each look."""
+    import time
+
+    begin = time.monotonic()
+    asked, pause, unfinished, known = begin, 0.5, jobs, {}
+    while unfinished:
+        now = time.monotonic()
+        if ask := now - asked >= pause:
+            asked, pause = now, min(60, 1.5 * pause)
+        known |= {id(job): statuses for job, statuses in zip(unfinished, look_at_tasks(unfinished, ask))}
+        unfinished = [job for job in unfinished if any(status.state in LIVE for status in known[id(job)])]
+        yield known
+        left = 1 if timeout is None else begin + timeout - time.monotonic()
+        if unfinished and left <= 0:
+            names = ", ".join(map(str, unfinished[:5])) + (" ..." if len(unfinished) > 5 else "")
+            raise JobTimeout(f"not ended after {timeout} seconds: {names}. They go on; wait again, or cancel them.")
+        if unfinished:
+            rest = max(1, 10 * (time.monotonic() - now))  # records of many tasks take longer to read
+            time.sleep(min(rest, left, max(0.05, asked + pause - time.monotonic())))
 
 
 def why(job, state):
@@ -1535,53 +1836,26 @@ def why(job, state):
 
 
 def _epitaph(job, status):
-    """What JobFailed says of a job: its end, and the last lines of its log."""
-    lines = [line for line in job.log(10_000).splitlines() if line.strip()][-10:]
-    end = f"job {job.id} {job.name} is {status.state}: {status.reason}; exit code {status.exit_code}."
-    return "\n    ".join([f"{end} The end of its log:", *lines])
+    """What JobFailed says of a job: its end, and the last lines of its log, or of that of the first task that failed."""
+    log, text = job, f"job {job.id} {job.name} is {status.state}: {status.reason}; exit code {status.exit_code}."
+    if job.record["array"] and status.state == "FAILED":
+        log = next(task for task in job.tasks if task.state == "FAILED")
+        text += f" Task {log.number}: {log.reason}."
+    lines = [line for line in log.log(10_000).splitlines() if line.strip()][-10:]
+    return "\n    ".join([f"{text} The end of its log:", *lines])
 
 
-class Job:
-    """A submission. All of it is in its folder; Job(folder) picks it up again in any process.
+class _Logged:
+    """What a job and a task have in common: where they print."""
 
-    Attributes:
-        id: the scheduler's id, a text; None if it is not known (yet).
-        name: as the scheduler knows it.
-        folder: the Path of the folder with tasks.txt, job.sh, record.json and records/.
-        scheduler: "gridengine", "slurm" or "background".
-        stdout, stderr: the Paths of the output and the error file; None without an id. The job makes them at its start.
-        record: all that was written down at submission, a dict.
-        status: (state, exit_code, reason, record). Asking costs a call to the scheduler until the job has ended.
-        state: PENDING, RUNNING, DONE, FAILED or CANCELLED; likewise.
-        exit_code: of the script, an int; None before its end, and if it was killed so that nobody could see it.
-        reason: why the state is what it is, a text.
-    """
-
-    def __init__(self, folder, record=None):
-        from pathlib import Path
-
-        self.folder = Path(folder)
-        self.record = record or _load(os.path.join(folder, "record.json"))
-        self.name, self.scheduler = self.record["name"], self.record["scheduler"]
-
-    id = property(lambda self: self.record["id"])
-    status = property(lambda self: look([self])[0])
+    stdout = property(lambda self: self._log_file("o"))
+    stderr = property(lambda self: self._log_file("e"))
     state = property(lambda self: self.status.state)
     exit_code = property(lambda self: self.status.exit_code)
     reason = property(lambda self: self.status.reason)
-    stdout = property(lambda self: self._log_file("o"))
-    stderr = property(lambda self: self._log_file("e"))
-
-    def __repr__(self):
-        return f"<Job {self.id} {self.name}>"
-
-    def wait(self, timeout=None):
-        """Wait until the job has ended; see wait. Returns the job if it is DONE, raises JobFailed otherwise."""
-        wait([self], timeout)
-        return self
 
     def log(self, last=None):
-        """What the job has printed so far, a text: its output, then its errors; of each the last so many bytes."""
+        """What was printed so far, a text: the output, then the errors; of each the last so many bytes."""
         texts = []
         for path in (self.stdout, self.stderr):
             if path and path.exists():
@@ -1590,50 +1864,225 @@ class Job:
                     texts.append(file.read().decode("utf-8", "replace"))
         return "".join(texts)
 
+
+class Task(_Logged):
+    """One task of a job: job.tasks[0] is the first.
+
+    Attributes:
+        job: its Job.
+        number: from 1 on, in the order of the list of tasks.
+        args: the list of its arguments.
+        status, state, exit_code, reason: as of a Job. The scheduler is asked once a second at most for all tasks.
+        stdout, stderr: the Paths of the output and the error file of its newest attempt; None before that has an id.
+    """
+
+    def __init__(self, job, number):
+        self.job, self.number = job, number
+
+    args = property(lambda self: _task_args(self.job.folder, self.number))
+
+    def __repr__(self):
+        return f"<Task {self.number} of {self.job}>"
+
+    @property
+    def status(self):
+        status = self.job.recent_statuses()[self.number - 1]
+        if status.state not in ("FAILED", "CANCELLED") or "exit" not in status.record:
+            return status
+        # of many tasks only the names of the records were read so far; the reason stands in them
+        record = self.job.read_record(self.number, status.record["exit"]) or status.record
+        return _decide(record, None, None, status.state == "CANCELLED")
+
+    def _log_file(self, letter):
+        number = self.job.places().get(self.number, ({"id": None}, 0))[0]["id"]
+        end = f".{self.number}" if self.job.record["array"] else ""
+        return self.job.log_dir / f"{self.job.name}.{letter}{number}{end}" if number else None
+
+
+class Job(_Logged):
+    """A submission. All of it is in its folder; Job(folder) picks it up again in any process. len(job) counts its tasks.
+
+    Attributes:
+        id: the scheduler's id, a text; None if it is not known (yet). ids: of all its pieces and retries, a list.
+        name: as the scheduler knows it.
+        folder: the Path of the folder with tasks.txt, job.sh, record.json and records/.
+        scheduler: "gridengine", "slurm" or "background".
+        log_dir: the Path of the folder with its output and error files.
+        stdout, stderr: the Paths of the output and the error file; None without an id. The job makes them at its start.
+            Of an array: those of its first task.
+        record: all that was written down at submission, a dict.
+        status: (state, exit_code, reason, record). Asking costs a call to the scheduler until the job has ended.
+        state: PENDING, RUNNING, DONE, FAILED or CANCELLED; of an array: RUNNING as soon as a task has begun, and DONE only
+            if all tasks are.
+        exit_code: of the script, an int; None before its end, and if it was killed so that nobody could see it. Of an
+            array: that of the first task that failed.
+        reason: why the state is what it is, a text.
+        counts: how many tasks are in each state, a dict.
+        tasks: a list of Task.
+    """
+
+    def __init__(self, folder, record=None):
+        from pathlib import Path
+
+        self.folder = Path(folder)
+        self.record = record or _load(os.path.join(folder, "record.json"))
+        self.name, self.scheduler = self.record["name"], self.record["scheduler"]
+        self.log_dir = Path(self.record["log_dir"], self.folder.name if self.record["array"] else "")
+        self.tasks = [Task(self, number) for number in range(1, self.record["tasks"] + 1)]
+        self._places, self.looked = (0, {}), (float("-inf"), [])
+
+    ids = property(lambda self: [piece["id"] for piece in self.record["pieces"] if piece["id"]])
+    id = property(lambda self: (self.ids or [None])[0])
+    status = property(lambda self: look([self])[0])
+    attempt = property(lambda self: 1 + len(self.record["retries"]))
+
+    def __len__(self):
+        return len(self.tasks)
+
+    def __repr__(self):
+        return f"<Job {self.id} {self.name}>"
+
+    @property
+    def counts(self):
+        return self._count(look_at_tasks([self])[0])
+
+    def _count(self, statuses):
+        from collections import Counter
+
+        return dict.fromkeys(STATES, 0) | Counter(status.state for status in statuses)
+
+    def wait(self, timeout=None):
+        """Wait until the job has ended; see wait. Returns the job if it is DONE, raises JobFailed otherwise."""
+        wait([self], timeout)
+        return self
+
+    def watch(self, timeout=None):
+        """Yield counts, now and about every second until all tasks have ended; raises JobTimeout after timeout seconds."""
+        for known in _polls([self], timeout):
+            yield self._count(known[id(self)])
+
+    def as_completed(self, timeout=None):
+        """Yield each Task as it ends, however; raises JobTimeout after timeout seconds."""
+        told = set()
+        for known in _polls([self], timeout):
+            for task, status in zip(self.tasks, known[id(self)]):
+                if status.state not in LIVE and task not in told:
+                    told.add(task)
+                    yield task
+
     def cancel(self):
         """Stop the job; see qdel. One that has ended already stays as it is."""
         state, _, reason, _ = self.status
-        if state in ("PENDING", "RUNNING") or "error state" in reason:
+        if state in LIVE or "error state" in reason:
             if not self.id:
                 raise SubmitError(f"the job in {self.folder} cannot be stopped: its id is not known (yet)")
             qdel(self)
 
-    def _log_file(self, letter):
-        from pathlib import Path
+    def resubmit(self, failed=True, **changes):
+        """Run again the tasks that are FAILED or CANCELLED, with the same arguments; what they left before is kept.
 
-        return Path(self.record["log_dir"], f"{self.name}.{letter}{self.id}") if self.id else None
+        Args:
+            failed: only those; False: all that have ended.
+            changes: what to ask for instead of what was asked for: memory, cuda, cores, walltime, queue, options.
+
+        Returns the job. Raises GridError if no task has failed, else as submit_array.
+        """
+        again = dict.fromkeys(_request.__code__.co_varnames[: _request.__code__.co_argcount])
+        if unknown := changes.keys() - again.keys():
+            raise ArgumentError(_unknown_keywords(unknown, list(again), "resubmit takes", "failed"))
+        statuses, engine = look_at_tasks([self])[0], _engine(self.scheduler)
+        ended = ("FAILED", "CANCELLED") + ("DONE",) * (not failed)
+        tasks = [number for number, status in enumerate(statuses, 1) if status.state in ended]
+        if not tasks:
+            raise GridError(f"{self} has no task to run again: {_overall(self, statuses).reason or statuses[0].state}")
+        # what is in error state still is in the queue: it must not run as well
+        stuck = [self.places()[task] for task in tasks if "error state" in statuses[task - 1].reason]
+        if stuck:
+            ids = [engine.task(piece["id"], index) if self.record["array"] else piece["id"] for piece, index in stuck]
+            engine.cancel(ids, False)
+        earlier = (self.record["retries"] or [self.record])[-1]["request"]
+        request = earlier | {key: value for key, value in _request(**_usual() | changes).items() if key in changes}
+        retry = {"request": request, "provenance": _provenance(self.record["script"]), "tasks": len(tasks)}
+        self.record["retries"].append(retry)
+        self.looked = float("-inf"), []
+        try:
+            _submit_pieces(engine, self, tasks, request, self.attempt)
+        except (_Refused, ArgumentError, OSError):
+            self.record["retries"].pop()
+            self.save()
+            raise
+        return self
+
+    def _log_file(self, letter):
+        return self.tasks[0]._log_file(letter)
 
     # What follows is for this file.
 
     def save(self):
         import json
 
-        _save(os.path.join(self.folder, "record.json"), json.dumps(self.record, indent=2, ensure_ascii=False) + "\n")
+        _save(self.folder / "record.json", json.dumps(self.record, indent=2, ensure_ascii=False) + "\n")
 
-    def know_id(self, number):
-        self.record["id"] = number
+    def know_id(self, piece, number):
+        piece["id"] = number
         try:
             self.save()
         except OSError:  # the disk is full, say; the id will be found again
             pass
 
-    def is_cancelled(self):
-        return os.path.exists(self.folder / "cancelled")
+    def map(self, piece):
+        """The numbers of a piece's tasks, in the order of the scheduler's indexes."""
+        try:
+            with open(self.folder / piece["map"], encoding="utf-8") as file:
+                return [int(line) for line in file]
+        except OSError:  # its folder was removed
+            return [1] if len(self) == 1 else []
 
-    def mark_cancelled(self):
-        """Write down that it was told to stop; returns whether that is new."""
-        if "exit" in self.read_record() or self.is_cancelled() or not os.path.isdir(self.folder):
+    def places(self):
+        """Where each task's newest attempt is: its number -> (piece, index there)."""
+        pieces = self.record["pieces"]
+        if self._places[0] != len(pieces):
+            places = {task: (piece, index) for piece in pieces for index, task in enumerate(self.map(piece), 1)}
+            self._places = len(pieces), places
+        return self._places[1]
+
+    def recent_statuses(self):
+        """The Status of each task, as it was a second ago at most."""
+        import time
+
+        return self.looked[1] if time.monotonic() - self.looked[0] < 1 else look_at_tasks([self])[0]
+
+    def cancelled(self):
+        """What was told to stop, a set of (task, attempt)."""
+        try:
+            marks = _load(self.folder / "cancelled")
+        except (OSError, ValueError):
+            return set()
+        return {(task, int(attempt)) for attempt, tasks in marks.items() for task in _numbers(tasks)}
+
+    def mark_cancelled(self, marks=None):
+        """Write down that what has not ended was told to stop, or exactly these marks; returns whether that is new."""
+        import json
+
+        before = self.cancelled()
+        if marks is None:
+            live = {task for task, status in enumerate(_judge(self)[0], 1) if status.state in LIVE}
+            marks = before | {(task, piece["attempt"]) for task, (piece, _) in self.places().items() if task in live}
+        if marks == before or not os.path.isdir(self.folder):
             return False
-        _save(os.path.join(self.folder, "cancelled"), _now() + "\n")
+        by_attempt = {}
+        for task, attempt in marks:
+            by_attempt.setdefault(attempt, []).append(task)
+        _save(self.folder / "cancelled", json.dumps({key: _ranges(tasks) for key, tasks in by_attempt.items()}) + "\n")
         return True
 
     def submission(self):
-        """Of a job whose id nobody knows: whether it is on its way to the scheduler, "submitting" or "unsubmitted"."""
+        """Of tasks whose id nobody knows: whether they are on the way to the scheduler, "submitting" or "unsubmitted"."""
         import platform
         import time
         from datetime import datetime
 
-        origin = self.record["provenance"]
+        origin = (self.record["retries"] or [self.record])[-1]["provenance"]
         age = time.time() - datetime.fromisoformat(origin["submitted"]).timestamp()
         try:
             if origin["host"] == platform.node():
@@ -1644,36 +2093,94 @@ class Job:
             pass
         return "submitting" if age < RETRY_FOR + 2 * CALL_TIMEOUT else "unsubmitted"
 
-    def read_record(self, refresh=False):
-        """What the newest attempt of the job has written down, a dict of texts; with the int "exit" if it has ended."""
-        records = os.path.join(self.folder, "records")
+    def read_records(self, refresh=False):
+        """What the tasks have written down: task -> (attempt, name of the file, fields), of the newest attempt.
+
+        The name tells the end. What else is in the fields, see read_record, is only read for a job that is no array.
+        """
+        folder, found = self.folder / "records", {}
         try:
             if refresh:
-                os.utime(records)  # a change of ours makes a network file system look again
-            names = [name for name in os.listdir(records) if name.endswith(".running") or ".exit-" in name]
-            newest = max(names, key=lambda name: (int(name.split(".")[1]), ".exit-" in name))
-            with open(os.path.join(records, newest), encoding="utf-8", errors="replace") as file:
-                fields = dict(line.rstrip("\n").split(": ", 1) for line in file if ": " in line)
-        except (OSError, ValueError):  # not there, not there yet, or just renamed
-            return {}
-        if ".exit-" in newest:
-            fields["exit"] = int(newest.rpartition("-")[2])
-        if not self.id and "id" in fields:
-            self.know_id(fields["id"])
-        return fields
+                os.utime(folder)  # a change of ours makes a network file system look again
+            names = os.listdir(folder)
+        except OSError:  # not there, or not there yet
+            names = []
+        for name in names:
+            task, _, rest = name.partition(".")
+            attempt, _, end = rest.partition(".")
+            if not (task.isdecimal() and attempt.isdecimal()):
+                continue
+            _, _, code = end.partition("exit-")
+            old = found.get(int(task))
+            if (end == "running" or code.isdecimal()) and (
+                not old or (int(attempt), bool(code)) > (old[0], "exit" in old[2])
+            ):
+                found[int(task)] = int(attempt), name, {"exit": int(code)} if code else {"running": ""}
+        if not self.record["array"] and 1 in found:
+            attempt, name, fields = found[1]
+            found[1] = attempt, name, self._read(name) or ({} if "running" in fields else fields)
+        if any(not piece["id"] for piece in self.record["pieces"]):
+            self.learn_ids(found)
+        return found
 
-    def verdict(self):
-        """The Status that was decided when the job had left the queue without a record of its end; or None."""
+    def _read(self, name):
         try:
-            return Status(*_load(os.path.join(self.folder, "verdict.json")))
-        except (OSError, ValueError, TypeError):
+            with open(self.folder / "records" / name, encoding="utf-8", errors="replace") as file:
+                fields = dict(line.rstrip("\n").split(": ", 1) for line in file if ": " in line)
+        except (OSError, ValueError):  # just renamed
+            return {}
+        return fields | ({"exit": int(name.rpartition("-")[2])} if ".exit-" in name else {})
+
+    def read_record(self, task, code=None):
+        """What a task has written down so far, or by its end with an exit code, a dict; see _decide."""
+        attempt = self.places()[task][0]["attempt"]
+        return self._read(f"{task}.{attempt}." + ("running" if code is None else f"exit-{code}"))
+
+    def learn_ids(self, records=None):
+        """Take ids that nobody knows from what tasks have written down."""
+        for piece in self.record["pieces"]:
+            if not piece["id"]:
+                records = self.read_records() if records is None else records
+                for task in self.map(piece):
+                    if records.get(task, (0,))[0] == piece["attempt"]:
+                        if number := self._read(records[task][1]).get("id"):
+                            self.know_id(piece, number)
+                        break
+
+    def last_record(self):
+        """When the last task ended."""
+        from datetime import datetime
+
+        try:
+            return datetime.fromtimestamp(os.stat(self.folder / "records").st_mtime).astimezone().isoformat()
+        except OSError:
             return None
 
-    def save_verdict(self, status):
+    def verdicts(self):
+        """What was decided on tasks that had left the queue without a record of their end: (task, attempt) -> Status."""
+        try:
+            lines = _load(self.folder / "verdict.json")
+            return {(task, line[1]): Status(*line[0]) for line in lines for task in _numbers(line[2])}
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def save_verdicts(self, new):
+        """Add verdicts: (Status, attempt, task) each."""
         import json
 
-        if os.path.isdir(self.folder):
-            _save(os.path.join(self.folder, "verdict.json"), json.dumps(status) + "\n")
+        lines = {}
+        for key, status in (self.verdicts() | {(task, attempt): status for status, attempt, task in new}).items():
+            lines.setdefault((key[1], json.dumps(status)), []).append(key[0])
+        if new and os.path.isdir(self.folder):
+            texts = [
+                f"[{status}, {attempt}, {json.dumps(_ranges(tasks))}]" for (attempt, status), tasks in lines.items()
+            ]
+            _save(self.folder / "verdict.json", "[" + ",\n".join(texts) + "]\n")
+
+
+def _usual():
+    """What is asked of the scheduler if nothing is said."""
+    return {key: value for key, value in submit_script.__kwdefaults__.items() if key in _request.__code__.co_varnames}
 
 
 # --- 7. What runs inside the job --------------------------------------------------------------------------------------
@@ -1681,15 +2188,10 @@ class Job:
 
 def _run(folder, task):
     """Run task number `task` of a submission: the script as __main__, with words that carry their values in sys.argv."""
-    import itertools
     import signal
     import types
 
-    with open(os.path.join(folder, "tasks.txt"), encoding="utf-8", newline="\n") as file:
-        line = next(itertools.islice(file, task - 1, None), None)
-    if line is None:
-        sys.exit(f"grid: {folder}/tasks.txt has no line {task}")
-    args = _read_line(line)
+    args = _task_args(folder, task)
     record = _load(os.path.join(folder, "record.json"))
     script = record.get("snapshot") or record["script"]
     _note("python", f"{sys.executable} {sys.version.split()[0]}")
@@ -1700,7 +2202,7 @@ def _run(folder, task):
         _note("reason", f"the script cannot be read: {error}")
         sys.exit(f"grid: the script cannot be read: {error}")
 
-    if _digest(source) != record["provenance"]["script_sha256"]:
+    if _digest(source) != (record["retries"] or [record])[-1]["provenance"]["script_sha256"]:
         print(f"grid: {script} has changed since the job was submitted", file=sys.stderr)
         _note("changed", script)
     if "snapshot" in record:
@@ -1720,6 +2222,17 @@ def _run(folder, task):
         if isinstance(error.code, str):
             _note("reason", error.code)
         raise
+
+
+def _task_args(folder, task):
+    """The arguments of a task, from its line of tasks.txt."""
+    import itertools
+
+    with open(os.path.join(folder, "tasks.txt"), encoding="utf-8", newline="\n") as file:
+        line = next(itertools.islice(file, task - 1, None), None)
+    if line is None:
+        sys.exit(f"grid: {folder}/tasks.txt has no line {task}")
+    return _read_line(line)
 
 
 def _report(kind, error, traceback):

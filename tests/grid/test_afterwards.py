@@ -47,7 +47,7 @@ def test_the_record_tells_where_a_job_came_from(repository):
     job = held(repository)
     facts = json.loads((job.folder / "record.json").read_text())
     origin = facts["provenance"]
-    assert facts["script"] == str(repository.path / "code" / "worker.py") and facts["id"] == job.id
+    assert facts["script"] == str(repository.path / "code" / "worker.py") and facts["pieces"][0]["id"] == job.id
     assert origin["git_commit"] == git("rev-parse", "HEAD") and origin["git_changes"] is False
     assert origin["command"] == sys.orig_argv and origin["python"].startswith(sys.executable)
     assert origin["user"] and origin["host"] and origin["submitted"].startswith(time.strftime("%Y-%m-"))

@@ -86,6 +86,6 @@ LINE = """<job_list state="x"><JB_job_number>{}</JB_job_number><JB_name>n</JB_na
 def test_every_state_of_grid_engine_has_a_meaning(folder, word, state, reason):
     folder.write("answer", QSTAT.format(LINE.format(5, word), ""))
     folder.program("qstat", "cat answer")
-    row = folder.grid._engine("gridengine").queue()["5"]
+    row = folder.grid._engine("gridengine").queue()["5"][0]
     assert row["state"] == state and row["reason"].startswith(reason) and bool(reason) == bool(row["reason"])
     assert (row["host"], row["since"], row["word"]) == ("node7", "2026-01-02 03:04:05", word)

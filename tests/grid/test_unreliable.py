@@ -142,7 +142,7 @@ def test_when_nobody_can_tell_whether_the_job_is_there_its_folder_stays(site):
 
 def test_an_interrupted_submission_is_found_or_known_to_have_failed(site):
     job = submit(site)
-    job.record["id"] = None
+    job.record["pieces"][0]["id"] = None
     job.save()
     again = site.grid.Job(job.folder)
     assert (again.state, again.reason) == ("PENDING", "being submitted"), "the submitter, this process, is alive"
