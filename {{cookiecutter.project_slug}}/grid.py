@@ -1133,15 +1133,15 @@ class _Scheduler:
         """What the site offers, a dict: see the schedulers. What their commands do not tell stays empty."""
         return {"version": ""}
 
-    def _ask(self, *commands):
-        """What these commands print, all asked at the same time; nothing of one that fails."""
+    def _ask(self, *commands, refusals=False):
+        """What these commands print, all asked at the same time; of one that fails nothing, or what it refuses with."""
         from concurrent.futures import ThreadPoolExecutor
 
         def ask(command):
             try:
                 return _call(command.split(), self)
-            except GridError:
-                return ""
+            except SubmitError as error:
+                return str(error) if refusals else ""
 
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(ask, commands))
@@ -1274,7 +1274,7 @@ class _GridEngine(_Scheduler):
 
     def never(self, job_id):
         # v: if the cluster were empty. It knows no load values, such as mem_free; p, as things are, does.
-        empty, now = self._ask(f"qalter -w v {job_id}", f"qalter -w p {job_id}")
+        empty, now = self._ask(f"qalter -w v {job_id}", f"qalter -w p {job_id}", refusals=True)
         unsure = "unknown resource" in empty and "unknown resource" not in now
         if (
             unsure
@@ -1282,7 +1282,7 @@ class _GridEngine(_Scheduler):
             or re.search("disabled|suspended|state|temporar|calendar", empty)
         ):
             return ""
-        return "; ".join(re.findall(r"^Job [0-9]+ (.*)$", empty, re.MULTILINE)[:3]) or "no queue is suitable"
+        return "; ".join(re.findall(r"(?:^|says: )Job [0-9]+ (.*)$", empty, re.MULTILINE)[:3]) or "no queue is suitable"
 
     def offers(self):
         """What the site offers; see the man pages complex, queue_conf, sge_pe.
