@@ -14,7 +14,7 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 # A script with one of these names would be imported in place of what the project needs, or the other way round.
 TAKEN = set(sys.stdlib_module_names) | set(
-    "compare conftest env environment experiment grid gridctl logs pictures results setup sweep test tests "  # the project's own
+    "compare conftest doctor env environment experiment grid gridctl logs pictures results setup sweep test tests "  # ours
     "_pytest black blackd blib2to3 click cloudpickle contourpy cycler dateutil fonttools iniconfig joblib kiwisolver "
     "matplotlib mpl_toolkits mypy_extensions narwhals numpy packaging pathspec pil pip platformdirs pluggy py pygments "
     "torch torchvision tensorflow keras jax pandas polars xgboost lightgbm transformers datasets cv2 seaborn "  # likely
@@ -53,6 +53,7 @@ def some_memory(answer):
 
 
 RESOURCE = r"[A-Za-z_][A-Za-z0-9_.-]*"
+QUEUE = r"(?!-)[A-Za-z0-9_.@*,-]*"
 CHECKS = [
     ("project_name", lambda text: text.strip() and one_line(text), "one line of text, not empty"),
     (
@@ -76,6 +77,14 @@ CHECKS = [
     ("cuda", matches(r"[0-9]{1,4}"), "the number of GPUs: 0, 1, 2 ..."),
     ("memory_resource", matches(RESOURCE), "one word, as qconf -sc lists it, as in h_vmem"),
     ("cuda_resource", matches(RESOURCE), "one word, as qconf -sc lists it, as in cuda"),
+    ("parallel_environment", matches(rf"|{RESOURCE}"), "one word, as qconf -spl lists it, as in smp; or empty"),
+    ("queue", matches(QUEUE), "names with commas between them, as qconf -sql lists them, as in all.q; or empty"),
+    (
+        "slurm_cuda",
+        matches(rf"{RESOURCE}(:[A-Za-z0-9_.-]+)?"),
+        "as sinfo -o %G lists it: gpu, or gpu:TYPE as in gpu:a100",
+    ),
+    ("partition", matches(QUEUE), "names with commas between them, as sinfo lists them, as in long; or empty"),
 ]
 
 if not all([check(*one) for one in CHECKS]):

@@ -1,6 +1,7 @@
 """Makes projects from the template with cookiecutter, as a user does, and runs commands in them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,8 +53,26 @@ class Project:
         }
 
 
+def without_schedulers(environ):
+    """A PATH like that of environ, on which no scheduler is found, whatever this machine has."""
+    schedulers = {"qsub", "qconf", "sbatch", "sinfo"}
+    folders = environ["PATH"].split(os.pathsep)
+    for number, folder in enumerate(folders):
+        names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if names & schedulers:
+            folders[number] = links = os.path.join(environ["HOME"], "programs" + folder.replace("/", "-"))
+            if not os.path.isdir(links):
+                os.mkdir(links)
+                for name in names - schedulers:
+                    os.symlink(os.path.join(folder, name), os.path.join(links, name))
+    return os.pathsep.join(folders)
+
+
 class Bakery:
-    """Makes projects with cookiecutter, offline. Call it with the answers that are not the defaults."""
+    """Makes projects with cookiecutter, offline. Call it with the answers that are not the defaults.
+
+    What this machine has for schedulers changes nothing, unless PATH is among the variables.
+    """
 
     def __init__(self, template, folder, environ):
         self.template = template
@@ -73,7 +92,7 @@ class Bakery:
         done = subprocess.run(
             command,
             cwd=into,
-            env=self.environ | variables,
+            env=self.environ | {"PATH": without_schedulers(self.environ)} | variables,
             input="".join(f"{line}\n" for line in typed_lines(answers)) if typed else "",
             capture_output=True,
             text=True,

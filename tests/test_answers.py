@@ -76,6 +76,16 @@ BAD_ANSWERS = [
     ("memory_resource", 'h_vmem"'),
     ("memory_resource", "h_vmem=2G,mem"),
     ("cuda_resource", "-l"),
+    ("parallel_environment", "smp 4"),
+    ("parallel_environment", "-l"),
+    ("queue", "all.q short.q"),
+    ("queue", '"'),
+    ("queue", "-l"),
+    ("slurm_cuda", ""),
+    ("slurm_cuda", "gpu:a100:2"),
+    ("slurm_cuda", "gpu,shard"),
+    ("partition", "--exclusive"),
+    ("partition", "a\nb"),
     ("cuda_resource", ""),
 ]
 
@@ -168,11 +178,11 @@ def test_questions_are_asked_in_human_words(bake):
     for prompt in QUESTIONS["__prompts__"].values():
         for text in prompt.values() if isinstance(prompt, dict) else [prompt]:
             # a terminal of 80 columns folds long lines
-            assert text[:30] in project.output.replace("\n", " "), text
+            assert text.split(" (")[0][:30] in project.output.replace("\n", " "), text
     assert not (project.path / "LICENSE").exists()
 
 
-@pytest.mark.parametrize("hook", ["pre_gen_project.py", "post_gen_project.py"])
+@pytest.mark.parametrize("hook", ["pre_prompt.py", "pre_gen_project.py", "post_gen_project.py"])
 def test_hooks_need_nothing_but_python_and_no_network(hook):
     code = (TEMPLATE / "hooks" / hook).read_text(encoding="utf-8")
     imported = set()
@@ -187,7 +197,7 @@ def test_hooks_need_nothing_but_python_and_no_network(hook):
 
 def test_answers_reach_hooks_as_data():
     """The texts of both hooks hold one Jinja expression only, and none that lets an answer be code."""
-    for hook in (TEMPLATE / "hooks").glob("*.py"):
+    for hook in (TEMPLATE / "hooks").glob("p*_gen_project.py"):
         code = hook.read_text(encoding="utf-8")
         assert re.findall(r"{{.*?}}|{%.*?%}", code) == ["{{ cookiecutter | tojson }}"], hook.name
         answers = {f"a{i}": text for i, text in enumerate(NASTY_TEXTS)} | {"b": 'x"""', "c": "\\", "d": '\\"""'}

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,22 +20,16 @@ PROJECT = FOLDER / "digits"
 WAIT = 900  # seconds for the job to come to its turn and to end
 
 
-def memory_resource():
-    """What the Grid Engine of this machine calls memory: h_vmem, or else the first kind that a job may ask for."""
-    kinds = []
-    for line in subprocess.run(["qconf", "-sc"], capture_output=True, text=True, timeout=60).stdout.splitlines():
-        columns = line.split()  # name shortcut type relop requestable consumable default urgency
-        if len(columns) == 8 and columns[2] == "MEMORY" and columns[4] in ("YES", "FORCED"):
-            kinds.append((columns[0] != "h_vmem", columns[5] == "NO", columns[0]))
-    return min(kinds)[2] if kinds else "h_vmem"
-
-
 def generate(answers):
     """Make the project, or its files anew."""
     words = [f"{name}={answer}" for name, answer in answers.items()]
     options = ["--no-input", "--overwrite-if-exists", "--default-config", "--output-dir", str(FOLDER)]
     print("$ cookiecutter . --no-input", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "cookiecutter", str(TEMPLATE), *options, *words], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        # cookiecutter copies all of a template: not the environments, then
+        copy = Path(folder, TEMPLATE.name)
+        shutil.copytree(TEMPLATE, copy, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".git", "demo"))
+        subprocess.run([sys.executable, "-m", "cookiecutter", str(copy), *options, *words], check=True)
 
 
 def make(target, environ):
@@ -78,11 +73,12 @@ def main():
     if environ.get("GRID_SCHEDULER"):
         where = f"scheduler {environ['GRID_SCHEDULER']}, as GRID_SCHEDULER says"
     elif shutil.which("qsub") and shutil.which("qconf"):
-        answers["memory_resource"] = memory_resource()
         where = "this machine's Grid Engine"
+    elif shutil.which("sbatch"):
+        where = "this machine's Slurm"
     else:
         environ["GRID_SCHEDULER"] = "background"
-        where = "in the background of this machine, for it has no scheduler (no qsub and qconf on PATH)"
+        where = "in the background of this machine, for it has no scheduler (no qsub and qconf, no sbatch on PATH)"
 
     generate(answers)
     local = make("local", environ)

@@ -8,6 +8,7 @@
     python gridctl.py retry [JOB] [--memory 4G] [--walltime 2h] [--cores N] [--gpus N] [--queue Q]
                                         run again the tasks of a job that failed or were stopped, and only those
     python gridctl.py clean [AGE]       remove the folders in .grid/ of jobs that ended longer ago than that, as in 30d
+    python gridctl.py doctor            whether jobs can run here, and how to mend what is wrong; --submit runs one
 
 JOB is an id, a name, or the beginning of one if only one job's begins so; of jobs with one name it is the latest. Without
 JOB it is the latest of all. 123.4 is task 4 of the array 123, for log and show.
@@ -198,12 +199,16 @@ def stop(chosen):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["status", "log", "show", "stop", "retry", "clean"], help="see above")
+    parser.add_argument(
+        "command", choices=["status", "log", "show", "stop", "retry", "clean", "doctor"], help="see above"
+    )
     parser.add_argument("job", nargs="?", metavar="JOB", help="or AGE, of clean")
     parser.add_argument("-f", "--follow", action="store_true", help="log: go on until the job has ended")
     for option, kind in (("memory", str), ("walltime", str), ("cores", int), ("gpus", int), ("queue", str)):
         what = f"retry: {option}, if other than before"
         parser.add_argument(f"--{option}", type=kind, dest="cuda" if option == "gpus" else option, help=what)
+    parser.add_argument("--submit", action="store_true", help="doctor: also run a job")
+    parser.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="that the doctor's job may take")
     options = parser.parse_intermixed_args()
     if options.command in ("status", "log", "show"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # python gridctl.py log | head
@@ -221,6 +226,10 @@ def main():
         if not age[-1:].isalpha():
             raise grid.GridError(f"AGE is {age}: give it a unit, as in 30d or 12h")
         clean(grid.seconds(age, "AGE"))
+    elif options.command == "doctor":
+        import doctor
+
+        sys.exit(doctor.doctor(options.submit, options.timeout))
     else:
         stop(grid.jobs() if options.job == "all" else [find(options.job)])
 
