@@ -1385,6 +1385,8 @@ class _Slurm(_Scheduler):
     def _end(self, word, code, number):
         if word == "COMPLETED":
             return "DONE", 0, "as Slurm says"
+        if number == 53:  # no signal, but how Slurm notes that the job script did not begin
+            return "FAILED", None, "Slurm could not start it: JobLaunchFailure"
         code = code or (128 + number if number else 0)
         reasons = {
             "TIMEOUT": "killed by Slurm: over its time limit",

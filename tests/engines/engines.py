@@ -38,7 +38,9 @@ class GridEngine:
     """The Grid Engine that start_gridengine.sh starts."""
 
     name = "gridengine"
-    settings = '[tool.grid.gridengine]\nmemory = "mem"\ncuda = "cuda"\ncuda_per = "slot"\nparallel_environment = "smp"\n'
+    settings = (
+        '[tool.grid.gridengine]\nmemory = "mem"\ncuda = "cuda"\ncuda_per = "slot"\nparallel_environment = "smp"\n'
+    )
     queue = "all.q"
     hold = ["-h"]  # options of a submission
     lister, submitter = "qstat", "qsub"  # the programs that grid.py calls
@@ -132,7 +134,7 @@ class Slurm:
         "deleted while it waits": "deleted: by scancel, or by the site",
         "over a limit": "killed by Slurm: over its time limit",
     }
-    never = dict(options=["--nodes=2"])
+    never = dict(options=["--nodes=2", "--ntasks=2"])
     never_words = "PartitionConfig"
     master_down = "Unable to contact slurm controller"
 

@@ -110,7 +110,11 @@ def test_output_reaches_the_log_as_it_is_printed(folder):
 
 def test_the_record_tells_where_a_job_came_from_and_how_it_went(folder):
     folder.write("worker.py", "")
-    for command in (["init", "-q"], ["add", "worker.py"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm1"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "worker.py"],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm1"],
+    ):
         subprocess.run(["git", *command], check=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     ended = folder.run("worker.py", [1])
