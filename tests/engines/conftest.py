@@ -7,9 +7,12 @@ import pytest
 from engines import ENGINES
 from workplace import Folder
 
+ORDER = ["test_promises", "test_project", "test_arrays", "test_faults", "test_restarts"]  # the quick ones first
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "only(*names): of these schedulers alone")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: ORDER.index(item.module.__name__) if item.module.__name__ in ORDER else -1)
 
 
 def pytest_generate_tests(metafunc):

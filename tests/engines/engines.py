@@ -135,7 +135,7 @@ class Slurm:
         "over a limit": "killed by Slurm: over its time limit",
     }
     never = dict(options=["--nodes=2", "--ntasks=2"])
-    never_words = "PartitionConfig"
+    never_words = "PartitionNodeLimit"
     master_down = "Unable to contact slurm controller"
 
     def limit(self, time):
