@@ -111,7 +111,7 @@ def test_a_missing_environment_manager_is_named(bake, tmp_path, manager):
 
 def test_without_a_scheduler_make_grid_names_the_ways_out(furnished, tmp_path):
     project = furnished()
-    done = project.run("make", "grid", check=False, PATH=path_without(tmp_path, project, "qsub", "qconf"))
+    done = project.run("make", "grid", check=False, PATH=path_without(tmp_path, project, "qsub", "qconf", "sbatch"))
     assert done.returncode != 0
     assert "make local" in done.stderr and "GRID_SCHEDULER=background" in done.stderr
     assert "Traceback" not in done.stderr

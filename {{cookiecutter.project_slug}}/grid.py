@@ -940,7 +940,7 @@ def _submit(path, lines, activate, array, max_running, name, log_dir, after, sch
 def _submit_pieces(engine, job, tasks, request, attempt):
     """Hand tasks, a list of their numbers, to the scheduler, in as few pieces as it takes.
 
-    Raises _Refused if it takes none of them, SubmitError if it takes some.
+    Raises _Refused or OSError if none of them is submitted, SubmitError if some are.
     """
     record, most, left = job.record, engine.usual_most, tasks
     if len(tasks) > most:
@@ -949,17 +949,15 @@ def _submit_pieces(engine, job, tasks, request, attempt):
         piece, hold = _new_piece(job, left[:most], attempt)
         command = engine.command(record, request, hold, piece["tasks"] if record["array"] else 0)
         piece["command"] = [*command, str(job.folder / piece["script"])]
-        # the intent is on disk before the scheduler is called, and the id right after
-        _save(job.folder / piece["map"], "".join(f"{task}\n" for task in left[:most]))
-        _save(job.folder / piece["script"], _job_script(job, piece, request))
         record["pieces"].append(piece)
-        job.save()
         try:
+            # the intent is on disk before the scheduler is called, and the id right after
+            _save(job.folder / piece["map"], "".join(f"{task}\n" for task in left[:most]))
+            _save(job.folder / piece["script"], _job_script(job, piece, request))
+            job.save()
             job.know_id(piece, _call_until_it_has_the_job(engine, job, piece))
-        except _Refused as error:
+        except (_Refused, OSError) as error:
             record["pieces"].remove(piece)
-            for file in (piece["map"], piece["script"]):
-                os.remove(job.folder / file)
             job.save()
             if piece["tasks"] > 1 and re.search(engine.too_many, str(error)):
                 site = engine.most_tasks()
@@ -968,7 +966,7 @@ def _submit_pieces(engine, job, tasks, request, attempt):
             if left is tasks:
                 raise
             raise SubmitError(
-                f"{len(tasks) - len(left)} of {len(tasks)} tasks are submitted, as {job}; of the others {error}\n"
+                f"{len(tasks) - len(left)} of {len(tasks)} tasks are submitted, as {job}; but then: {error}\n"
                 f"To submit those later: job.resubmit(), or python gridctl.py retry {job.id}"
             ) from None
         left = left[most:]
@@ -1604,12 +1602,14 @@ def look_at_tasks(jobs, ask=True):
             found[id(job)], gone = _judge(job, queues[job.scheduler])
             if gone:
                 left.append((job, gone))
-        if not left or time.monotonic() > end:
+        if not any(patience for _, gone in left for *_, patience in gone) or time.monotonic() > end:
             for job, gone in left:
                 _conclude(job, gone, found[id(job)])
             break
         unsure = [job for job, _ in left]
         time.sleep(0.25)
+    for job in jobs:
+        job.looked = time.monotonic(), found[id(job)]
     return [found[id(job)] for job in jobs]
 
 
@@ -1617,7 +1617,8 @@ LIVE = ("PENDING", "RUNNING")
 
 
 def _judge(job, queue=None):
-    """The Status of each task as far as it is known, and those that are gone, a list of (task, piece, index).
+    """The Status of each task as far as it is known, and those that are gone, a list of (task, piece, index, patience):
+    whether a record may still come that would tell more.
 
     queue is what the scheduler lists; None: it does not answer, or was not asked.
     """
@@ -1627,14 +1628,13 @@ def _judge(job, queue=None):
         job.cancelled(),
         None,
     )
-    place, rows = {}, {}
+    places, rows = job.places(), {}
     for piece in job.record["pieces"]:
-        place |= {task: (piece, index) for index, task in enumerate(job.map(piece), 1)}  # the newest one counts
         for row in (queue or {}).get(piece["id"], ()):
-            rows |= {(piece["id"], index): row for index in row["indexes"] or job.indexes(piece)}
+            rows |= {(piece["id"], index): row for index in row["indexes"] or range(1, piece["tasks"] + 1)}
     statuses, gone, alike = [], [], {}
     for task in range(1, len(job) + 1):
-        piece, index = place.get(task, (None, 0))
+        piece, index = places.get(task, (None, 0))
         attempt = piece["attempt"] if piece else job.attempt
         newest, name, record = records.get(task, (0, "", {}))
         record = record if newest == attempt else {}
@@ -1648,7 +1648,7 @@ def _judge(job, queue=None):
             else:
                 row = submission = submission or job.submission()
             if row == "gone":
-                gone.append((task, piece, index))
+                gone.append((task, piece, index, bool(record) or (task, attempt) not in cancelled))
                 row = None
         key = id(row), tuple(record.items()), (task, attempt) in cancelled
         if key not in alike:  # of thousands of tasks most are alike
@@ -1660,7 +1660,7 @@ def _judge(job, queue=None):
 def _conclude(job, gone, statuses):
     """Decide on tasks that have left the queue without a record of their end, and write the verdicts down."""
     engine, cancelled, told = _engine(job.scheduler), job.cancelled(), {}
-    for task, piece, index in gone:
+    for task, piece, index, _ in gone:
         number, attempt = piece["id"], piece["attempt"]
         was_cancelled = (task, attempt) in cancelled
         if number not in told and not was_cancelled:
@@ -1668,7 +1668,7 @@ def _conclude(job, gone, statuses):
         record = job.read_record(task) if statuses[task - 1].state == "RUNNING" else {}
         end = told.get(number, {}).get(index)
         statuses[task - 1] = _decide(record, "gone", end, was_cancelled)
-    job.save_verdicts([(statuses[task - 1], piece["attempt"], task) for task, piece, _ in gone])
+    job.save_verdicts([(statuses[task - 1], piece["attempt"], task) for task, piece, *_ in gone])
 
 
 def _overall(job, statuses):
@@ -1678,21 +1678,19 @@ def _overall(job, statuses):
     from collections import Counter
 
     counts = Counter(status.state for status in statuses)
-    ended = sum(counts[state] for state in ("DONE", "FAILED", "CANCELLED"))
     failed = [number for number, status in enumerate(statuses, 1) if status.state == "FAILED"]
     words = [f"{counts[state]} {state.lower()}" for state in STATES if counts[state]]
-    which = f": {_short(_ranges(failed))[1:-1]}" if failed else ""
-    reason = f"of {len(job)} tasks {', '.join(words)}{which}" if len(counts) > 1 or failed else ""
-    if ended < len(job):
-        reasons = {status.reason for status in statuses if status.state in LIVE}
-        reason = reason or (reasons.pop() if len(reasons) == 1 else "")
-        state = "PENDING" if not ended and not counts["RUNNING"] else "RUNNING"
-        return Status(state, None, reason, {})
-    codes = [statuses[number - 1].exit_code for number in failed]
+    reason = f"of {len(job)} tasks {', '.join(words)}" if len(words) > 1 else f"all {words[0].replace(' ', ' tasks ')}"
+    if failed:
+        which = _ranges(failed)
+        reason += ": " + (which if len(which) < 60 else which[:60].rpartition(",")[0] + " ...")
+    if counts["PENDING"] or counts["RUNNING"]:
+        special = {status.reason for status in statuses if status.state in LIVE and status.reason}
+        begun = counts["PENDING"] < len(job)
+        return Status("RUNNING" if begun else "PENDING", None, "; ".join([reason, *sorted(special)[:2]]), {})
     state = "FAILED" if failed else "CANCELLED" if counts["CANCELLED"] else "DONE"
-    return Status(
-        state, codes[0] if failed else None if counts["CANCELLED"] else 0, reason, {"ended": job.last_record()}
-    )
+    code = 0 if state == "DONE" else statuses[failed[0] - 1].exit_code if failed else None
+    return Status(state, code, reason, {"exit": code, "ended": job.last_record()})
 
 
 STATES = ("PENDING", "RUNNING", "DONE", "FAILED", "CANCELLED")
@@ -1780,13 +1778,14 @@ class Task(_Logged):
     @property
     def status(self):
         status = self.job.recent_statuses()[self.number - 1]
-        if status.state in LIVE or "exit" not in status.record:
+        if status.state not in ("FAILED", "CANCELLED") or "exit" not in status.record:
             return status
         # of many tasks only the names of the records were read so far; the reason stands in them
-        return _decide(self.job.read_record(self.number) or status.record, None, None, status.state == "CANCELLED")
+        record = self.job.read_record(self.number, status.record["exit"]) or status.record
+        return _decide(record, None, None, status.state == "CANCELLED")
 
     def _log_file(self, letter):
-        number = self.job.piece_of(self.number)["id"]
+        number = self.job.places().get(self.number, ({"id": None}, 0))[0]["id"]
         end = f".{self.number}" if self.job.record["array"] else ""
         return self.job.log_dir / f"{self.job.name}.{letter}{number}{end}" if number else None
 
@@ -1821,7 +1820,7 @@ class Job(_Logged):
         self.name, self.scheduler = self.record["name"], self.record["scheduler"]
         self.log_dir = Path(self.record["log_dir"], self.folder.name if self.record["array"] else "")
         self.tasks = [Task(self, number) for number in range(1, self.record["tasks"] + 1)]
-        self._maps, self._looked = {}, (float("-inf"), [])
+        self._places, self.looked = (0, {}), (float("-inf"), [])
 
     ids = property(lambda self: [piece["id"] for piece in self.record["pieces"] if piece["id"]])
     id = property(lambda self: (self.ids or [None])[0])
@@ -1855,11 +1854,8 @@ class Job(_Logged):
 
     def as_completed(self, timeout=None):
         """Yield each Task as it ends, however; raises JobTimeout after timeout seconds."""
-        import time
-
         told = set()
         for known in _polls([self], timeout):
-            self._looked = time.monotonic(), known[id(self)]
             for task, status in zip(self.tasks, known[id(self)]):
                 if status.state not in LIVE and task not in told:
                     told.add(task)
@@ -1891,24 +1887,22 @@ class Job(_Logged):
         if not tasks:
             raise GridError(f"{self} has no task to run again: {_overall(self, statuses).reason or statuses[0].state}")
         # what is in error state still is in the queue: it must not run as well
-        stuck = [task for task in tasks if "error state" in statuses[task - 1].reason]
+        stuck = [self.places()[task] for task in tasks if "error state" in statuses[task - 1].reason]
         if stuck:
-            engine.cancel([self._in_queue(engine, task) for task in stuck], False)
+            ids = [engine.task(piece["id"], index) if self.record["array"] else piece["id"] for piece, index in stuck]
+            engine.cancel(ids, False)
         earlier = (self.record["retries"] or [self.record])[-1]["request"]
         request = earlier | {key: value for key, value in _request(**_usual() | changes).items() if key in changes}
         retry = {"request": request, "provenance": _provenance(self.record["script"]), "tasks": len(tasks)}
         self.record["retries"].append(retry)
+        self.looked = float("-inf"), []
         try:
             _submit_pieces(engine, self, tasks, request, self.attempt)
-        except (_Refused, ArgumentError):
+        except (_Refused, ArgumentError, OSError):
             self.record["retries"].pop()
             self.save()
             raise
         return self
-
-    def _in_queue(self, engine, task):
-        piece = self.piece_of(task)
-        return engine.task(piece["id"], self.map(piece).index(task) + 1) if self.record["array"] else piece["id"]
 
     def _log_file(self, letter):
         return self.tasks[0]._log_file(letter)
@@ -1929,30 +1923,25 @@ class Job(_Logged):
 
     def map(self, piece):
         """The numbers of a piece's tasks, in the order of the scheduler's indexes."""
-        if piece["map"] not in self._maps:
-            try:
-                with open(self.folder / piece["map"], encoding="utf-8") as file:
-                    self._maps[piece["map"]] = [int(line) for line in file]
-            except OSError:  # its folder was removed
-                return [1] if len(self) == 1 else []
-        return self._maps[piece["map"]]
+        try:
+            with open(self.folder / piece["map"], encoding="utf-8") as file:
+                return [int(line) for line in file]
+        except OSError:  # its folder was removed
+            return [1] if len(self) == 1 else []
 
-    def indexes(self, piece):
-        return range(1, piece["tasks"] + 1)
-
-    def piece_of(self, task):
-        """The piece that has a task's newest attempt."""
-        pieces = [piece for piece in self.record["pieces"] if len(self) == 1 or task in self.map(piece)]
-        return pieces[-1] if pieces else {"id": None, "attempt": self.attempt}
+    def places(self):
+        """Where each task's newest attempt is: its number -> (piece, index there)."""
+        pieces = self.record["pieces"]
+        if self._places[0] != len(pieces):
+            places = {task: (piece, index) for piece in pieces for index, task in enumerate(self.map(piece), 1)}
+            self._places = len(pieces), places
+        return self._places[1]
 
     def recent_statuses(self):
         """The Status of each task, as it was a second ago at most."""
         import time
 
-        if time.monotonic() - self._looked[0] > 1:
-            statuses = look_at_tasks([self])[0]
-            self._looked = time.monotonic(), statuses
-        return self._looked[1]
+        return self.looked[1] if time.monotonic() - self.looked[0] < 1 else look_at_tasks([self])[0]
 
     def cancelled(self):
         """What was told to stop, a set of (task, attempt)."""
@@ -1968,8 +1957,8 @@ class Job(_Logged):
 
         before = self.cancelled()
         if marks is None:
-            live = [task for task, status in enumerate(_judge(self)[0], 1) if status.state in LIVE]
-            marks = before | {(task, self.piece_of(task)["attempt"]) for task in live}
+            live = {task for task, status in enumerate(_judge(self)[0], 1) if status.state in LIVE}
+            marks = before | {(task, piece["attempt"]) for task, (piece, _) in self.places().items() if task in live}
         if marks == before or not os.path.isdir(self.folder):
             return False
         by_attempt = {}
@@ -2033,10 +2022,10 @@ class Job(_Logged):
             return {}
         return fields | ({"exit": int(name.rpartition("-")[2])} if ".exit-" in name else {})
 
-    def read_record(self, task=1):
-        """What a task has written down in its newest attempt, a dict of texts; with the int "exit" if it has ended."""
-        attempt, name, _ = self.read_records().get(task, (0, "", {}))
-        return self._read(name) if attempt == self.piece_of(task)["attempt"] else {}
+    def read_record(self, task, code=None):
+        """What a task has written down so far, or by its end with an exit code, a dict; see _decide."""
+        attempt = self.places()[task][0]["attempt"]
+        return self._read(f"{task}.{attempt}." + ("running" if code is None else f"exit-{code}"))
 
     def learn_ids(self, records=None):
         """Take ids that nobody knows from what tasks have written down."""

@@ -5,10 +5,12 @@
     python gridctl.py log [JOB] [-f]    what a job has printed; -f follows it until its end
     python gridctl.py show [JOB]        everything that is recorded of a job
     python gridctl.py stop [JOB|all]    stop a job, or all
+    python gridctl.py retry [JOB] [--memory 4G] [--walltime 2h] [--cores N] [--gpus N] [--queue Q]
+                                        run again the tasks of a job that failed or were stopped, and only those
     python gridctl.py clean [AGE]       remove the folders in .grid/ of jobs that ended longer ago than that, as in 30d
 
 JOB is an id, a name, or the beginning of one if only one job's begins so; of jobs with one name it is the latest. Without
-JOB it is the latest of all.
+JOB it is the latest of all. 123.4 is task 4 of the array 123, for log and show.
 """
 
 import argparse
@@ -32,7 +34,7 @@ def find(word):
         raise grid.GridError("this project has no jobs yet")
     if word is None:
         return jobs[-1]
-    for exact in (lambda job: job.id == word, lambda job: job.name == word):
+    for exact in (lambda job: word in job.ids, lambda job: job.name == word):
         if found := [job for job in jobs if exact(job)]:
             return found[-1]
     found = [job for job in jobs if (job.id or "").startswith(word) or job.name.startswith(word)]
@@ -78,16 +80,34 @@ def moment(text, otherwise):
         return datetime.fromisoformat(otherwise).astimezone()
 
 
+def find_task(word):
+    """The Job that a word names, or the Task; of an array the task has to be said."""
+    whole, dot, number = (word or "").rpartition(".")
+    if dot and number.isdecimal():
+        try:
+            job = find(whole)
+        except grid.GridError:
+            return find(word)  # a name may hold a dot
+        if not 1 <= int(number) <= len(job):
+            raise grid.GridError(f"{job} has no task {number}; they are numbered from 1 to {len(job)}")
+        return job.tasks[int(number) - 1]
+    return find(word)
+
+
 def log(job, follow):
-    """Print what a job has printed so far; go on until it has ended, if that is asked for."""
-    read = {}  # how much of each file was shown
+    """Print what a job or a task has printed so far; go on until it has ended, if that is asked for."""
+    whole, place = (job.job, job.number - 1) if isinstance(job, grid.Task) else (job, 0)
+    if job is whole and job.record["array"]:
+        failed = next((task for task in job.tasks if task.state == "FAILED"), job.tasks[0])
+        raise grid.GridError(f"{job} has {len(job)} tasks: say which, as in {job.id}.{failed.number} ({failed.state})")
     if not follow:
         sys.stdout.write(job.log() or f"{job} has printed nothing so far\n")
         return
+    read = {}  # how much of each file was shown
     polled, pause, state = 0.0, 0.5, None
     while True:
         ask = time.monotonic() - polled > pause
-        state, _, reason, record = grid.look([job], ask)[0]
+        state, _, reason, record = grid.look_at_tasks([whole], ask)[0][place]
         if ask:
             polled, pause = time.monotonic(), min(60, pause * 1.5)
         for path in filter(None, (job.stdout, job.stderr)):
@@ -98,24 +118,48 @@ def log(job, follow):
                     read[path] = file.tell()
         sys.stdout.flush()
         if state in ("DONE", "FAILED", "CANCELLED"):
+            reason = job.reason if job is not whole else reason
             print(f"{job} is {state}" + (f": {reason}" if reason else ""), file=sys.stderr)
             return
         time.sleep(1)
 
 
 def show(job):
-    """Print everything that is recorded of a job."""
-    [(state, code, reason, record)] = grid.look([job])
+    """Print everything that is recorded of a job or a task."""
+    whole, record = (job.job if isinstance(job, grid.Task) else job), {}
+    state, code, reason, record = job.status
     if state == "PENDING" or "error state" in reason:
-        reason = grid.why(job, state) or reason
-    print(f"{job.id} {job.name}: {state}" + (f", {reason}" if reason else "") + (f", exit code {code}" if code else ""))
-    print(f"\nfolder  {job.folder}\noutput  {job.stdout}\nerrors  {job.stderr}")
-    tasks = job.folder / "tasks.txt"
-    arguments = tasks.read_text(encoding="utf-8").rstrip("\n") if tasks.exists() else "tasks.txt is gone"
-    print("\nits arguments\n    " + (arguments if len(arguments) < 2000 else arguments[:2000] + " ..."))
-    for title, facts in (("what was asked for", job.record), ("what it wrote down", record)):
+        reason = grid.why(whole, state) or reason
+    code = f", exit code {code}" if code and "exit code" not in reason else ""
+    named = f"{job.id} {job.name}" if job is whole else f"task {job.number} of {whole.id} {whole.name}"
+    print(f"{named}: {state}" + (f", {reason}" if reason else "") + code)
+    print(f"\nfolder  {whole.folder}")
+    if job is whole and job.record["array"]:
+        print(f"logs    {job.log_dir}\n\nits tasks")
+        for task, (state, _, reason, _) in zip(job.tasks, grid.look_at_tasks([job], False)[0]):
+            if len(job) <= 100 or state == "FAILED":
+                reason = task.reason if state == "FAILED" else reason
+                print(f"    {task.number:>{len(str(len(job)))}}  {state:9}  {reason}".rstrip())
+        if len(job) > 100:
+            print(f"    of {len(job):,} tasks only those that failed are listed")
+    else:
+        print(f"output  {job.stdout}\nerrors  {job.stderr}")
+        try:
+            arguments = repr((job.tasks[0] if job is whole else job).args)
+        except OSError:
+            arguments = "tasks.txt is gone"
+        print("\nits arguments\n    " + (arguments if len(arguments) < 2000 else arguments[:2000] + " ..."))
+    for title, facts in (("what was asked for", whole.record), ("what it wrote down", record)):
         text = json.dumps(facts, indent=4, ensure_ascii=False)
         print(f"\n{title}\n{text[2:-2] if facts else '    nothing yet'}")
+
+
+def retry(job, changes):
+    """Run again what failed of a job."""
+    before = len(job.ids)
+    job.resubmit(**changes)
+    tasks = job.record["retries"][-1]["tasks"]
+    print(f"{job}: submitted {tasks} of {len(job)} tasks again, as {', '.join(job.ids[before:])}")
 
 
 def clean(age):
@@ -123,10 +167,11 @@ def clean(age):
     jobs = grid.jobs()
     looked = list(zip(jobs, grid.look(jobs)))
     waited_for = {
-        before["id"]
+        number
         for job, status in looked
         if status.state in ("PENDING", "RUNNING")
         for before in job.record["after"]
+        for number in before["ids"]
     }
     for job, (state, _, _, record) in looked:
         if state in ("DONE", "FAILED", "CANCELLED") and job.id not in waited_for:
@@ -153,18 +198,24 @@ def stop(chosen):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["status", "log", "show", "stop", "clean"], help="see above")
+    parser.add_argument("command", choices=["status", "log", "show", "stop", "retry", "clean"], help="see above")
     parser.add_argument("job", nargs="?", metavar="JOB", help="or AGE, of clean")
     parser.add_argument("-f", "--follow", action="store_true", help="log: go on until the job has ended")
+    for option, kind in (("memory", str), ("walltime", str), ("cores", int), ("gpus", int), ("queue", str)):
+        what = f"retry: {option}, if other than before"
+        parser.add_argument(f"--{option}", type=kind, dest="cuda" if option == "gpus" else option, help=what)
     options = parser.parse_intermixed_args()
     if options.command in ("status", "log", "show"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # python gridctl.py log | head
     if options.command == "status":
         status()
     elif options.command == "log":
-        log(find(options.job), options.follow)
+        log(find_task(options.job), options.follow)
     elif options.command == "show":
-        show(find(options.job))
+        show(find_task(options.job))
+    elif options.command == "retry":
+        changes = {key: vars(options)[key] for key in ("memory", "walltime", "cores", "cuda", "queue")}
+        retry(find(options.job), {key: value for key, value in changes.items() if value is not None})
     elif options.command == "clean":
         age = options.job or "30d"
         if not age[-1:].isalpha():

@@ -174,7 +174,7 @@ node_works || scontrol update NodeName=localhost State=RESUME &>resume.log || tr
 await "a node that takes jobs" node_works
 
 if [[ $(node_state) == idle ]]; then # else a job of the tests could keep this one waiting
-    job=$(sbatch --parsable --export=NONE --chdir=/ --output=/dev/null --job-name=proof --wrap "echo ran >'$work/proof'")
+    job=$(sbatch --parsable --export=NONE -D / -o /dev/null -J proof --wrap "echo ran >'$work/proof'")
     trap 'scontrol show job "$job"; scancel "$job"; rm -rf "$work"' EXIT
     await "job $job to run" test -s proof
     await "job $job to leave" eval "! squeue -h -j $job | grep -q ."

@@ -321,9 +321,9 @@ def test_two_submissions_at_once_are_two_jobs(folder):
 
 
 def test_qstat_shows_and_qdel_stops(folder, capsys):
-    folder.write("worker.py", "import time; time.sleep(100)")
+    folder.write("worker.py", "import time; print('begun'); time.sleep(100)")
     jobs = [folder.grid.submit_script("worker.py", name=name, log_dir="logs") for name in ("one", "two")]
-    folder.wait_until(lambda: len(list(folder.path.glob(".grid/*/records/*.running"))) == 2, "both jobs run")
+    folder.wait_until(lambda: all(job.log() == "begun\n" for job in jobs), "both jobs run")
     folder.grid.qstat()
     printed = capsys.readouterr().out
     assert all(job.id in printed and job.name in printed for job in jobs) and printed.count("RUNNING") == 2
