@@ -70,6 +70,10 @@ class GridEngine:
     def release(self, job):
         ask("qrls", job.id)
 
+    def task(self, number, index):
+        """What the scheduler calls a task of an array."""
+        return f"{number}.{index}"
+
     def delete(self, *ids):
         ask("qdel", *ids)
 
@@ -143,6 +147,9 @@ class Slurm:
 
     def release(self, job):
         ask("scontrol", "release", job.id)
+
+    def task(self, number, index):
+        return f"{number}_{index}"
 
     def delete(self, *ids):
         ask("scancel", *ids)
