@@ -14,7 +14,7 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 # A script with one of these names would be imported in place of what the project needs, or the other way round.
 TAKEN = set(sys.stdlib_module_names) | set(
-    "conftest env environment experiment grid gridctl logs results setup test tests "  # the project's own
+    "compare conftest env environment experiment grid gridctl logs pictures results setup sweep test tests "  # the project's own
     "_pytest black blackd blib2to3 click cloudpickle contourpy cycler dateutil fonttools iniconfig joblib kiwisolver "
     "matplotlib mpl_toolkits mypy_extensions narwhals numpy packaging pathspec pil pip platformdirs pluggy py pygments "
     "torch torchvision tensorflow keras jax pandas polars xgboost lightgbm transformers datasets cv2 seaborn "  # likely

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,29 @@ def template(tmp_path_factory):
 def bake(template, tmp_path, environ):
     """bake(script_name="digits", licence="none") makes a project and returns it."""
     return Bakery(template, tmp_path, environ)
+
+
+@pytest.fixture(scope="session")
+def uv_project(template, tmp_path_factory, environ):
+    """A project whose environment uv has made."""
+    folder = tmp_path_factory.mktemp("uv")
+    program = folder / "bin"
+    program.mkdir()
+    (program / "uv").symlink_to(Path(sys.executable).parent / "uv")
+    bake = Bakery(template, folder, environ | {"PATH": f"{program}{os.pathsep}{environ['PATH']}"})
+    project = bake(environment="uv")
+    project.run("make", "env")
+    return project
+
+
+@pytest.fixture
+def furnished(bake, uv_project):
+    """furnished(**answers) makes a project that has an environment: another project's, to save the time."""
+
+    def make(**answers):
+        project = bake(**answers)
+        (project.path / "env").symlink_to(uv_project.path / "env")
+        (uv_project.path / "env" / ".ready").touch()
+        return project
+
+    return make

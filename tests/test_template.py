@@ -20,7 +20,7 @@ SCRIPT_NAMES = ["my_script", "x", "A_name_as_long_as_they_may_be_0123456789"]
 COMBINATIONS = list(itertools.product(QUESTIONS["environment"], QUESTIONS["licence"], SCRIPT_NAMES))
 
 FILES = """
-    README.md Makefile pyproject.toml .gitignore grid.py gridctl.py experiment.py
+    README.md Makefile pyproject.toml .gitignore grid.py gridctl.py experiment.py sweep.py compare.py pictures.py
     environment/create.sh environment/activate.sh environment/requirements.txt tests/bin/qsub tests/conftest.py
 """.split()
 

@@ -47,32 +47,6 @@ def environment_of(project):
 
 
 @pytest.fixture(scope="session")
-def uv_project(template, tmp_path_factory, environ):
-    """A project whose environment uv has made."""
-    folder = tmp_path_factory.mktemp("uv")
-    program = folder / "bin"
-    program.mkdir()
-    (program / "uv").symlink_to(Path(sys.executable).parent / "uv")
-    bake = Bakery(template, folder, environ | {"PATH": f"{program}{os.pathsep}{environ['PATH']}"})
-    project = bake(environment="uv")
-    project.run("make", "env")
-    return project
-
-
-@pytest.fixture
-def furnished(bake, uv_project):
-    """furnished(**answers) makes a project that has an environment: another project's, to save the time."""
-
-    def make(**answers):
-        project = bake(**answers)
-        (project.path / "env").symlink_to(uv_project.path / "env")
-        (uv_project.path / "env" / ".ready").touch()
-        return project
-
-    return make
-
-
-@pytest.fixture(scope="session")
 def demo(template, tmp_path_factory, environ):
     """What `make demo` does, in a clone in a folder with a nasty name; its project has an environment made by venv."""
     clone = tmp_path_factory.mktemp("demo") / NASTY_FOLDER
@@ -89,7 +63,7 @@ def demo(template, tmp_path_factory, environ):
 def test_make_alone_lists_every_command(bake):
     project = bake()
     text = project.run("make").stdout
-    for target in "env local grid test format status stop clean".split():
+    for target in "env local grid results test format status stop clean".split():
         assert re.search(rf"^ +{target} +\S", text, re.MULTILINE), f"make {target} is not in the list:\n{text}"
 
 

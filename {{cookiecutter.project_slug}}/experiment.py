@@ -1,4 +1,4 @@
-"""What surrounds the example: a folder for each run, progress while it trains, pictures of what came out.
+"""What surrounds a run: its folder, progress while it trains, pictures of what came out. Of many runs: see sweep.py.
 
 run = Run(parameters={"learning_rate": 0.1})    # a new folder in results/
 progress = Progress(epochs=30)                  # a bar in a terminal, lines in a log file
@@ -11,6 +11,7 @@ run.finish({"accuracy": 0.9})                   # the last thing: a folder with 
 
 import json
 import os
+import re
 import socket
 import time
 from datetime import datetime
@@ -34,6 +35,8 @@ class Run:
     metrics.json              how well it does; written last
     """
 
+    folders = []  # of all runs of this process, in their order
+
     def __init__(self, parameters, root="results"):
         self.began = time.monotonic()
         self.about = {
@@ -42,8 +45,10 @@ class Run:
             "host": socket.gethostname(),
             "job": os.environ.get("GRID_JOB_ID"),
             "task": os.environ.get("GRID_TASK"),
+            "submission": submission(),  # the job's folder in .grid/
         }
-        self.folder = new_folder(Path(root), time.strftime("%Y%m%d-%H%M%S"))
+        self.folder = new_folder(Path(root), time.strftime("%Y%m%d-%H%M%S"), self.about["job"], self.about["task"])
+        self.folders.append(self.folder)
         self.write("params.json", parameters)
         self.write("run.json", self.about)
 
@@ -113,8 +118,8 @@ class Progress:
     def __iter__(self):
         self.printed = time.monotonic()
         bar = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-        # disable=None: no bar where standard error is no terminal
-        with tqdm(range(1, self.epochs + 1), desc="epoch", bar_format=bar, disable=None) as self.bar:
+        # disable=None: no bar where standard error is no terminal; leave=None: none stays behind below the bar of a sweep
+        with tqdm(range(1, self.epochs + 1), desc="epoch", bar_format=bar, disable=None, leave=None) as self.bar:
             yield from self.bar
 
     def report(self, **sets):
@@ -138,9 +143,14 @@ def in_words(metrics, between=" "):
     )
 
 
-def new_folder(root, stem):
-    """Make and return a folder that did not exist before, also if other processes make theirs in the same second."""
+def new_folder(root, stem, job=None, task=None):
+    """Make and return a folder that did not exist before, also if other processes make theirs in the same second.
+
+    Job and task are part of its name, so that a thousand tasks that begin at once need not all try the same one.
+    """
     root.mkdir(exist_ok=True)
+    if job:
+        stem += "-" + re.sub(r"[^A-Za-z0-9_.]+", "_", f"{job}.{task}" if task else job)
     number = 1
     while True:
         folder = root / (stem if number == 1 else f"{stem}-{number}")
@@ -149,6 +159,12 @@ def new_folder(root, stem):
             return folder
         except FileExistsError:
             number += 1
+
+
+def submission():
+    """The name of the folder in .grid/ of the job that this process is; None if it is none."""
+    record = os.environ.get("GRID_RECORD")  # the path FOLDER/records/TASK.ATTEMPT.running
+    return Path(record).parent.parent.name if record else None
 
 
 def plain(value):

@@ -12,7 +12,7 @@ import pytest
 from conftest import PROJECT
 
 STARTER = "my_script.py"
-SHORT = ["--epochs", "2"]  # options with which a run takes seconds
+SHORT = ["--epochs", "2"]  # options with which a run takes seconds; the last word is the value of one
 
 
 def test_starter_and_worker_have_the_same_defaults():
@@ -21,7 +21,7 @@ def test_starter_and_worker_have_the_same_defaults():
 
     options = vars(parse(["local"]))
     for name, parameter in inspect.signature(train_and_evaluate).parameters.items():
-        assert options[name] == parameter.default, name
+        assert options[name] == [parameter.default], name
 
 
 def test_grid_and_local_give_the_same(project):
@@ -61,6 +61,25 @@ def test_runs_that_start_at_once_have_folders_of_their_own(tmp_path):
     assert len(set(folders)) == len(list(tmp_path.glob("results/*"))) == 100
 
 
+def test_a_sweep_on_the_grid_is_one_array_and_gives_the_same_as_here(project):
+    twice = [*SHORT, SHORT[-1]]
+    assert "run 2 of 2" in project.run(STARTER, "local", *twice).stdout
+    assert "2 tasks" in project.run(STARTER, "grid", *twice, "--max-running", "1").stdout
+    assert len(project.calls()) == len(list(project.path.glob(".grid/*"))) == 1
+    assert len(project.results()) == 4, project.log()
+    parameters, metrics, jobs = (
+        [json.loads((run / name).read_text()) for run in project.results()]
+        for name in ("params.json", "metrics.json", "run.json")
+    )
+    assert parameters == parameters[:1] * 4
+    assert metrics == [pytest.approx(metrics[0])] * 4
+    assert [(run["job"], run["task"]) for run in jobs] == [(None, None)] * 2 + [("1", "1"), ("1", "2")]
+
+    shown = project.run("compare.py").stdout
+    assert shown.startswith("4 runs") and " 1.2 " in shown
+    assert len((project.path / "results" / "results.csv").read_text().splitlines()) == 5
+
+
 def test_what_qsub_is_called_with(project):
     resources = "--memory 2G --gpus 1 --cores 2 --walltime 90m --name try-1".split()
     done = project.run(STARTER, "grid", *resources, *SHORT)
@@ -75,9 +94,10 @@ def test_what_qsub_is_called_with(project):
     assert {path.name for path in project.path.glob("logs/*")} == {"try-1.o1", "try-1.e1"}
 
 
-def test_a_dry_run_submits_nothing_and_needs_no_package(project):
+@pytest.mark.parametrize("options", [SHORT, [*SHORT, SHORT[-1]]], ids=["one run", "a sweep"])
+def test_a_dry_run_submits_nothing_and_needs_no_package(project, options):
     # -S: without installed packages, as on a login node
-    done = project.run("-S", STARTER, "grid", "--dry-run", *SHORT)
+    done = project.run("-S", STARTER, "grid", "--dry-run", *options)
     assert "qsub -terse" in done.stdout
     assert project.calls() == []
     assert not (project.path / ".grid").exists()

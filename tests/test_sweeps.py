@@ -1,0 +1,276 @@
+"""Many runs: the starter makes them, here and on the grid, and make results compares them."""
+
+import csv
+import itertools
+import json
+import math
+import random
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+BACKGROUND = {"GRID_SCHEDULER": "background"}
+SWEEP = "--learning-rate 0.01 0.001 --hidden-layers [8] [16,8] --epochs 2"
+COMBINATIONS = list(itertools.product([0.01, 0.001], [[8], [16, 8]]))  # of SWEEP: the last varies fastest
+
+
+def runs(project):
+    """(parameters, metrics, run.json) of each finished run, in the order of job, task and time."""
+    found = []
+    for path in project.path.glob("results/*/metrics.json"):
+        parts = [json.loads((path.parent / name).read_text()) for name in ("params.json", "metrics.json", "run.json")]
+        found.append(
+            (int(parts[2]["job"] or 0), int(parts[2]["task"] or 0), parts[2]["started"], path.parent.name, parts)
+        )
+    return [parts for *_, parts in sorted(found)]
+
+
+def wait_until(condition, seconds=60):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+# --- making them ------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_gives_the_same_here_and_on_the_grid_in_the_order_of_nested_loops(furnished):
+    project = furnished()
+    output = project.run("make", "local", f"ARGS={SWEEP}").stdout
+    titles = [f"run {i + 1} of 4: learning_rate {a}, hidden_layers {b}" for i, (a, b) in enumerate(COMBINATIONS)]
+    assert re.findall("^run .*", output, re.MULTILINE) == titles
+    local = runs(project)
+    assert [(one["learning_rate"], one["hidden_layers"]) for one, _, _ in local] == COMBINATIONS
+
+    output = project.run("make", "grid", f"ARGS={SWEEP} --max-running 2 --wait", **BACKGROUND).stdout
+    grid = runs(project)[4:]
+    assert [one[:2] for one in grid] == [one[:2] for one in local]
+    assert [about["task"] for _, _, about in grid] == ["1", "2", "3", "4"]
+    [submission] = project.path.glob(".grid/*")
+    assert {about["submission"] for _, _, about in grid} == {submission.name}
+    assert len((submission / "tasks.txt").read_text().splitlines()) == 4
+
+    assert "0 queued, 0 running, 4 done" in output
+    best = max(metrics["accuracy"] for _, metrics, _ in grid)
+    assert re.search(rf"^the best: accuracy {best:.4f}, .*, in results/\d+-\d+-\d+\.[1-4]$", output, re.MULTILINE)
+
+
+def test_a_run_that_fails_does_not_stop_the_others_and_is_named(furnished):
+    project = furnished()
+    options = "ARGS=--learning-rate 0.01 -1 0.001 --epochs 1"
+    done = project.run("make", "local", options, check=False)
+    assert done.returncode == 2  # of make; the starter's is 1
+    assert "Error 1" in done.stderr
+    assert "3 runs in " in done.stdout and ", 1 failed" in done.stdout
+    assert re.search(r"^    run 2, learning_rate -1: InvalidParameterError: ", done.stdout, re.MULTILINE)
+    assert len(project.results()) == 2
+
+    done = project.run("make", "grid", f"{options} --wait", check=False, **BACKGROUND)
+    assert "Error 1" in done.stderr
+    assert re.search(r"^    task 2 is FAILED: InvalidParameterError: ", done.stdout, re.MULTILINE)
+    assert len(project.results()) == 4
+
+    assert "2 without metrics, still running or failed" in project.run("make", "results").stdout
+
+
+def test_one_run_changes_nothing_for_the_next(furnished):
+    project = furnished()
+    worker = project.path / "my_script_local.py"
+    worker.write_text(worker.read_text().replace("    run = Run(", "    hidden_layers.append(8)\n    run = Run("))
+    project.run("make", "local", "ARGS=--epochs 1 2 3")
+    assert [one["hidden_layers"] for one, _, _ in runs(project)] == [[128, 8]] * 3
+
+
+def interrupt(project, command, when, **variables):
+    """Start a command, press Ctrl-C as soon as a condition holds; returns its exit code and what it said."""
+    # no make: a signal to one process is not Ctrl-C, which reaches all of a terminal
+    shell = ["bash", "-c", f"source environment/activate.sh && exec python my_script.py {command}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(shell, cwd=project.path, env=project.environ | variables, **pipes) as process:
+        try:
+            wait_until(when)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, output
+
+
+def test_ctrl_c_tells_what_is_done_and_where(furnished):
+    project = furnished()
+    begun = lambda: len(list(project.path.glob("results/*/params.json"))) == 3
+    code, output = interrupt(project, "local --learning-rate 0.01 --epochs 1 2 100000 3", begun)
+    assert code == 130
+    first, second = sorted(project.results())
+    assert f"stopped: 2 of 4 runs are done, in results/{first} to results/{second}" in output
+    assert "Traceback" not in output
+
+
+def test_ctrl_c_while_waiting_leaves_the_job_running_and_tells_how_to_stop_it(furnished):
+    project = furnished()
+    begun = lambda: len(list(project.path.glob("results/*/params.json"))) > 0
+    code, output = interrupt(project, "grid --epochs 300 301 --wait", begun, **BACKGROUND)
+    assert code == 130
+    assert re.search(r"the job goes on; .*make stop JOB=\d+ stops it", output)
+    wait_until(lambda: len(project.results()) == 2)
+
+
+def test_a_sweep_is_submitted_and_waited_for_by_a_python_without_packages(furnished):
+    project = furnished()
+    shell = "source environment/activate.sh && python -S my_script.py grid --epochs 1 2 --wait"
+    output = project.run("bash", "-c", shell, **BACKGROUND).stdout
+    assert "0 queued, 0 running, 2 done" in output and "the best: " in output
+
+
+def test_mode_local_refuses_what_only_the_grid_can_do(furnished):
+    done = furnished().run("make", "local", "ARGS=--max-running 2", check=False)
+    assert "go with mode grid" in done.stderr
+
+
+# --- comparing them ---------------------------------------------------------------------------------------------------
+
+
+class Results:
+    """A folder of made-up results."""
+
+    def __init__(self, project):
+        self.project = project
+        self.root = project.path / "results"
+        self.root.mkdir()
+
+    def add(self, params, metrics, history=None, **about):
+        folder = self.root / f"20261231-235959-{len(list(self.root.iterdir())) + 1}"
+        folder.mkdir()
+        parts = {"params": params, "metrics": metrics, "run": {"duration": 1.5, "job": None, "task": None} | about}
+        parts |= {"history": history} if history else {}
+        for name, part in parts.items():
+            (folder / f"{name}.json").write_text(json.dumps(part))
+        return folder
+
+    def compare(self, *options, check=True):
+        """What make results prints; warnings are errors, for a picture may lack what they are about."""
+        words = f"ARGS={' '.join(options)}"
+        return self.project.run("make", "results", words, check=check, PYTHONWARNINGS="error")
+
+    def table(self):
+        with open(self.root / "results.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def pictures(self):
+        paths = sorted(self.root.glob("*.png"))
+        assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+        return [path.name for path in paths]
+
+
+@pytest.fixture
+def results(furnished):
+    return Results(furnished())
+
+
+def test_no_results_is_told_in_a_line(furnished):
+    done = furnished().run("make", "results")
+    assert done.stdout.count("\n") == 1 and "no results" in done.stdout
+
+
+def test_one_run_is_shown_without_a_comparison(results):
+    results.add({"rate": 0.1}, {"accuracy": 0.5}, [{"training": {"loss": 1.0}}])
+    output = results.compare().stdout
+    assert "one run" in output and "rate 0.1" in output
+    assert results.pictures() == ["learning_curves.png"]
+
+
+def test_the_best_come_first_and_losses_sort_the_other_way(results):
+    for accuracy, loss in [(0.5, 0.3), (0.9, 0.2), (math.nan, math.inf), (0.7, 0.1)]:
+        results.add({"rate": accuracy}, {"accuracy": accuracy, "loss": loss})
+    results.compare()
+    assert [row["accuracy"] for row in results.table()] == ["0.9", "0.7", "0.5", ""]
+    results.compare("--metric", "loss")
+    assert [row["loss"] for row in results.table()] == ["0.1", "0.2", "0.3", "inf"]
+    done = results.compare("--metric", "speed", check=False)
+    assert "no run has a metric speed; there are accuracy, loss" in done.stderr
+
+
+def test_the_table_has_parameters_duration_and_job(results):
+    results.add({"rate": 0.1, "layers": [8, 8], "seed": 1}, {"score": 1}, job="4711", task="7", duration=7300)
+    results.add({"rate": 0.2, "layers": [8], "seed": 1}, {"score": 2}, job="12", task="1")
+    results.add({"rate": 0.2, "layers": "a, b", "score": "x", "job": 3}, {"score": 3})
+    output = results.compare().stdout
+    assert re.search(r"1 +0\.1 +\[8, 8\] .*2 h 1 min +4711\.7 +20261231-235959-1$", output, re.MULTILINE)
+    third, second, first = results.table()
+    assert (first["rate"], first["layers"], first["duration"], first["job"]) == ("0.1", "[8, 8]", "7300", "4711.7")
+    assert (second["job"], second["score"]) == ("12", "2")
+    assert (third["layers"], third["score (parameter)"], third["job (parameter)"]) == ("a, b", "x", "3")
+    assert third["job"] == third["seed"] == ""
+    assert "4711" not in results.compare("--job", "12").stdout
+
+
+def test_broken_runs_are_listed_and_do_no_harm(results):
+    results.add({"rate": 0.1}, {"accuracy": 0.5})
+    broken = [results.add({"rate": 0.2}, {"accuracy": 0.6}) for _ in range(5)]
+    (broken[0] / "metrics.json").write_text('{"accuracy": 0.')
+    (broken[1] / "params.json").write_bytes(b"\xff\x00")
+    (broken[2] / "metrics.json").write_text("[1, 2]")
+    (broken[3] / "metrics.json").write_text('{"accuracy": "good"}')
+    (broken[4] / "metrics.json").unlink()
+    (results.root / "half").mkdir()
+    (results.root / "notes.txt").write_text("mine")
+    output = results.compare().stdout
+    assert f"2 without metrics, still running or failed: {broken[4].name}, half" in output
+    assert f"4 that cannot be read: {broken[0].name}: metrics.json" in output
+    assert len(results.table()) == 1
+    for folder in results.root.glob("2*-1"):
+        (folder / "metrics.json").unlink()
+    assert "no results" in results.compare().stdout
+
+
+RATES, WIDTHS = [0, 0.0001, 0.001, 0.01], [[8], [16, 8], [128]]
+SHAPES = {
+    "one number": [{"rate": rate} for rate in RATES],
+    "one that is no number": [{"kind": kind} for kind in ("sgd", "a$b$c", None, True, [1], {"a": 1}, "_x", "x" * 99)],
+    "repetitions": [{"rate": rate, "seed": seed} for rate in RATES for seed in range(3)],
+    "repetitions only": [{"seed": seed} for seed in range(3)],
+    "lines": [{"rate": rate, "layers": layers} for rate in RATES for layers in WIDTHS],
+    "a map": [{"rate": i / 7, "width": j} for i in range(8) for j in range(9)],
+    "a map of kinds": [{"a": a, "b": b} for a in "xyz" for b in "xyz"],
+    "a map with gaps": [{"a": a, "b": b} for a in "xyz" for b in "xyz" if a + b != "yy"],
+    "three": [{"rate": a, "layers": b, "epochs": c} for a in RATES for b in WIDTHS for c in (5, 10)],
+    "four": [dict(zip("abcd", values)) for values in itertools.product([1, 2], [0.1, 1], "xy", [None, 1])],
+    "random": [{name: random.Random(f"{name}{i}").random() for name in "abcdefghijk"} for i in range(30)],
+    "different parameters": [{"a": 1}, {"a": 2}, {"b": 1}, {"b": 2, "c": [1]}, {}],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_kind_of_sweep_has_a_picture(results, shape):
+    for i, params in enumerate(SHAPES[shape]):
+        history = [{"training": {"loss": 1 / epoch}, "validation": {"loss": math.nan}} for epoch in (1, 2)]
+        results.add(params, {"accuracy": math.sin(i) ** 2, "loss": 10**i if i < 5 else math.inf}, history)
+    for metric in ("accuracy", "loss"):
+        output = results.compare("--metric", metric).stdout
+        assert results.pictures() == ["learning_curves.png", "sweep.png"]
+    assert output.startswith(f"{len(SHAPES[shape])} runs, the lowest loss first")
+
+
+def test_a_picture_of_another_time_does_not_stay(results):
+    other = results.add({"rate": 0.1}, {"accuracy": 0.5}, ["not", "a history"])
+    results.add({"rate": 0.2}, {"accuracy": 0.6})
+    results.compare()
+    assert results.pictures() == ["sweep.png"]
+    (other / "metrics.json").unlink()
+    results.compare()
+    assert results.pictures() == []
+
+
+def test_two_thousand_runs_are_compared_in_a_few_seconds(results):
+    chance = random.Random(1)
+    for number in range(2000):
+        params = {"rate": 10 ** chance.uniform(-4, 0), "width": chance.choice([8, 16, 32]), "seed": number}
+        results.add(params, {"accuracy": chance.random()}, job="1", task=str(number + 1)) if number else None
+    started = time.monotonic()
+    output = results.compare().stdout
+    assert time.monotonic() - started < 15  # 3 on an idle machine
+    assert output.startswith("1,999 runs") and "and 1,979 more" in output
