@@ -117,6 +117,24 @@ def test_cancelled_while_it_runs(folder):
     assert job.state == "CANCELLED"
 
 
+def test_a_script_with_a_pool_saves_once(folder, engine):
+    text = """
+import multiprocessing, signal, sys, time
+def save(*_):
+    print("saved" if multiprocessing.parent_process() is None else "told")
+    sys.exit(7)
+signal.signal(signal.SIGTERM, save)
+multiprocessing.get_context("fork").Process(target=time.sleep, args=(1,)).start()
+open("pid", "w").write("0")
+time.sleep(100)"""
+    job, _ = running(folder, text)
+    time.sleep(0.3)
+    job.cancel()
+    assert end(job, 20) == ("CANCELLED", 7, "stopped on request")
+    told = ["told"] if engine.name == "slurm" else []  # which tells all processes of a job
+    assert sorted(job.stdout.read_text().split()) == ["saved", *told]
+
+
 def test_deleted_outside_while_it_waits(folder, engine):
     job = waiting(folder, engine)
     engine.delete(job.id)
