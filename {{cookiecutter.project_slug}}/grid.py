@@ -22,7 +22,7 @@ again by hand. A single job is an array of one task.
 import os
 import re
 import sys
-from collections import namedtuple
+from collections import Counter, namedtuple
 
 if sys.version_info < (3, 11):  # before anything that an older Python would stumble over
     sys.exit(f"grid.py needs Python 3.11 or newer, this is {sys.executable}, {sys.version.split()[0]}")
@@ -874,6 +874,9 @@ def _snapshot(script, folder):
     return os.path.join(folder, script), left_out
 
 
+ASKED = ("memory", "cuda", "cores", "walltime", "queue", "options")
+
+
 def _request(memory, cuda, cores, walltime, queue, options):
     """What is asked of the scheduler for each task, checked."""
     _check("options", options, isinstance(options, (list, tuple)), 'a list of words, such as ["-P", "vision"]')
@@ -955,7 +958,7 @@ def _submit_pieces(engine, job, tasks, request, attempt):
             _save(job.folder / piece["map"], "".join(f"{task}\n" for task in left[:most]))
             _save(job.folder / piece["script"], _job_script(job, piece, request))
             job.save()
-            job.know_id(piece, _call_until_it_has_the_job(engine, job, piece))
+            piece["id"] = _call_until_it_has_the_job(engine, job, piece)
         except (_Refused, OSError) as error:
             record["pieces"].remove(piece)
             job.save()
@@ -969,6 +972,10 @@ def _submit_pieces(engine, job, tasks, request, attempt):
                 f"{len(tasks) - len(left)} of {len(tasks)} tasks are submitted, as {job}; but then: {error}\n"
                 f"To submit those later: job.resubmit(), or python gridctl.py retry {job.id}"
             ) from None
+        try:
+            job.save()
+        except OSError:  # the disk is full, say; the id will be found again
+            pass
         left = left[most:]
 
 
@@ -1624,13 +1631,8 @@ def _judge(job, queue=None):
 
     queue is what the scheduler lists; None: it does not answer, or was not asked.
     """
-    records, verdicts, cancelled, submission = (
-        job.read_records(queue is not None),
-        job.verdicts(),
-        job.cancelled(),
-        None,
-    )
-    places, rows = job.places(), {}
+    records, verdicts, cancelled = job.read_records(queue is not None), job.verdicts(), job.cancelled()
+    places, rows, submission = job.places(), {}, None
     for piece in job.record["pieces"]:
         for row in (queue or {}).get(piece["id"], ()):
             rows |= {(piece["id"], index): row for index in row["indexes"] or range(1, piece["tasks"] + 1)}
@@ -1677,8 +1679,6 @@ def _overall(job, statuses):
     """The Status of a job from those of its tasks."""
     if not job.record["array"]:
         return statuses[0]
-    from collections import Counter
-
     counts = Counter(status.state for status in statuses)
     failed = [number for number, status in enumerate(statuses, 1) if status.state == "FAILED"]
     words = [f"{counts[state]} {state.lower()}" for state in STATES if counts[state]]
@@ -1823,6 +1823,7 @@ class Job(_Logged):
         self.log_dir = Path(self.record["log_dir"], self.folder.name if self.record["array"] else "")
         self.tasks = [Task(self, number) for number in range(1, self.record["tasks"] + 1)]
         self._places, self.looked = (0, {}), (float("-inf"), [])
+        self._read_ids()
 
     ids = property(lambda self: [piece["id"] for piece in self.record["pieces"] if piece["id"]])
     id = property(lambda self: (self.ids or [None])[0])
@@ -1840,8 +1841,6 @@ class Job(_Logged):
         return self._count(look_at_tasks([self])[0])
 
     def _count(self, statuses):
-        from collections import Counter
-
         return dict.fromkeys(STATES, 0) | Counter(status.state for status in statuses)
 
     def wait(self, timeout=None):
@@ -1880,9 +1879,11 @@ class Job(_Logged):
 
         Returns the job. Raises GridError if no task has failed, else as submit_array.
         """
-        again = dict.fromkeys(_request.__code__.co_varnames[: _request.__code__.co_argcount])
-        if unknown := changes.keys() - again.keys():
-            raise ArgumentError(_unknown_keywords(unknown, list(again), "resubmit takes", "failed"))
+        if unknown := changes.keys() - set(ASKED):
+            raise ArgumentError(_unknown_keywords(unknown, ASKED, "resubmit takes", "failed"))
+        if os.path.exists(self.folder / "record.json"):
+            self.record = _load(self.folder / "record.json")  # another process may have run it again
+            self._read_ids()
         statuses, engine = look_at_tasks([self])[0], _engine(self.scheduler)
         ended = ("FAILED", "CANCELLED") + ("DONE",) * (not failed)
         tasks = [number for number, status in enumerate(statuses, 1) if status.state in ended]
@@ -1894,7 +1895,8 @@ class Job(_Logged):
             ids = [engine.task(piece["id"], index) if self.record["array"] else piece["id"] for piece, index in stuck]
             engine.cancel(ids, False)
         earlier = (self.record["retries"] or [self.record])[-1]["request"]
-        request = earlier | {key: value for key, value in _request(**_usual() | changes).items() if key in changes}
+        usual = {key: submit_script.__kwdefaults__[key] for key in ASKED}
+        request = earlier | {key: value for key, value in _request(**usual | changes).items() if key in changes}
         retry = {"request": request, "provenance": _provenance(self.record["script"]), "tasks": len(tasks)}
         self.record["retries"].append(retry)
         self.looked = float("-inf"), []
@@ -1917,11 +1919,19 @@ class Job(_Logged):
         _save(self.folder / "record.json", json.dumps(self.record, indent=2, ensure_ascii=False) + "\n")
 
     def know_id(self, piece, number):
+        """Keep an id that was found again, in a file of its own, for record.json belongs to the process that submits."""
         piece["id"] = number
         try:
-            self.save()
-        except OSError:  # the disk is full, say; the id will be found again
+            _save((self.folder / piece["script"]).with_suffix(".id"), number)
+        except OSError:  # it will be found once more
             pass
+
+    def _read_ids(self):
+        for piece in self.record["pieces"]:
+            try:
+                piece["id"] = piece["id"] or (self.folder / piece["script"]).with_suffix(".id").read_text()
+            except OSError:
+                pass
 
     def map(self, piece):
         """The numbers of a piece's tasks, in the order of the scheduler's indexes."""
@@ -2069,11 +2079,6 @@ class Job(_Logged):
                 f"[{status}, {attempt}, {json.dumps(_ranges(tasks))}]" for (attempt, status), tasks in lines.items()
             ]
             _save(self.folder / "verdict.json", "[" + ",\n".join(texts) + "]\n")
-
-
-def _usual():
-    """What is asked of the scheduler if nothing is said."""
-    return {key: value for key, value in submit_script.__kwdefaults__.items() if key in _request.__code__.co_varnames}
 
 
 # --- 7. What runs inside the job --------------------------------------------------------------------------------------

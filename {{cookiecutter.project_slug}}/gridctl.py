@@ -136,7 +136,7 @@ def show(job):
     print(f"\nfolder  {whole.folder}")
     if job is whole and job.record["array"]:
         print(f"logs    {job.log_dir}\n\nits tasks")
-        for task, (state, _, reason, _) in zip(job.tasks, grid.look_at_tasks([job], False)[0]):
+        for task, (state, _, reason, _) in zip(job.tasks, job.recent_statuses()):
             if len(job) <= 100 or state == "FAILED":
                 reason = task.reason if state == "FAILED" else reason
                 print(f"    {task.number:>{len(str(len(job)))}}  {state:9}  {reason}".rstrip())

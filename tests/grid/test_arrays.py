@@ -180,6 +180,7 @@ def test_of_more_jobs_than_a_user_may_have_the_rest_is_not_lost(site):
     site.program("qstat", f"echo '<job_info><queue_info>{line}</queue_info></job_info>'")
     job.record["provenance"]["pid"] = 2**22 + 1  # of a process that is no more
     job.record["provenance"]["submitted"] = "2020-01-01T00:00:00+00:00"
+    job.save()
     assert job.counts == {"PENDING": 4, "RUNNING": 0, "DONE": 0, "FAILED": 2, "CANCELLED": 0}
     assert "never reached the scheduler" in job.tasks[4].reason
     site.program("qsub", QSUB)
@@ -323,3 +324,16 @@ def test_numbers_are_read_as_they_are_written(grid, numbers):
 )
 def test_the_indexes_that_schedulers_write_are_understood(grid, text, numbers):
     assert grid._numbers(text) == numbers
+
+
+def test_a_status_that_finds_an_id_does_not_undo_what_the_submission_writes_meanwhile(site):
+    site.grid._GridEngine.usual_most = 4
+    job = submit(site, [[number, "x"] for number in range(1, 7)], scheduler="gridengine")
+    whole = (job.folder / "record.json").read_text()
+    # another process has read the record when only the first piece was in it, still without an id
+    job.record["pieces"] = [job.record["pieces"][0] | {"id": None}]
+    job.save()
+    other = site.grid.Job(job.folder)
+    (job.folder / "record.json").write_text(whole)
+    other.know_id(other.record["pieces"][0], "101")
+    assert (job.folder / "record.json").read_text() == whole and site.grid.Job(job.folder).ids == ["101", "102"]
