@@ -2,7 +2,7 @@
 # All paths are relative, so that a checkout may lie in a folder with any name.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines format
+.PHONY: help demo test test-engines test-long start-engines format
 
 PIP := 26.3
 venv := .venv/bin/python
@@ -18,10 +18,15 @@ test: .venv/.ready  ## all tests that need no scheduler and no root; ARGS="-k li
 	$(venv) -m black --check .
 	$(venv) -m pytest --ignore=tests/engines $(ARGS)
 
-test-engines: .venv/.ready  ## tests on a real Grid Engine, installed and started if none runs (root, Debian or Ubuntu)
-	@test "$$(id -u)" = 0 || { echo "make test-engines installs and starts a Grid Engine: run it as root" >&2; exit 1; }
-	tests/engines/start_gridengine.sh
-	$(venv) -m pytest tests/engines $(ARGS)
+test-engines: .venv/.ready start-engines  ## tests on a real Grid Engine and a real Slurm, installed and started if none runs (root, Debian); ENGINE=slurm: only there
+	$(venv) -m pytest tests/engines $(ENGINE:%=-k %) $(ARGS)
+
+test-long: .venv/.ready start-engines  ## those of them that take minutes: arrays of many tasks
+	$(venv) -m pytest tests/engines -m long --timeout 1800 $(ENGINE:%=-k %) $(ARGS)
+
+start-engines:
+	@test "$$(id -u)" = 0 || { echo "make $(MAKECMDGOALS) installs and starts schedulers: run it as root" >&2; exit 1; }
+	$(foreach engine,$(or $(ENGINE),gridengine slurm),tests/engines/start_$(engine).sh &&) true
 
 format: .venv/.ready  ## format all Python code with black
 	$(venv) -m black .

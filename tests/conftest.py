@@ -22,7 +22,20 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def environ(tmp_path_factory):
     """The variables that commands get: this machine's, less what changes how git, make, Python or the grid behave."""
-    meddling = ("GIT_", "GRID_", "COOKIECUTTER_", "MAKE", "MFLAGS", "ARGS", "PYTHON", "VIRTUAL_ENV", "CONDA_", "SGE_")
+    meddling = (
+        "GIT_",
+        "GRID_",
+        "COOKIECUTTER_",
+        "MAKE",
+        "MFLAGS",
+        "ARGS",
+        "PYTHON",
+        "VIRTUAL_ENV",
+        "CONDA_",
+        "SGE_",
+        "SLURM_",
+        "SBATCH_",
+    )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(meddling)}
     home = tmp_path_factory.mktemp("home")
     # The caches of pip and uv stay, for a new home would fetch every package anew.

@@ -1481,7 +1481,7 @@ class _Slurm(_Scheduler):
     def accounting(self, job_id):
         # the controller remembers a job for some minutes; the database, where there is one, for ever
         for command in (
-            ["scontrol", "-o", "show", "job", job_id],
+            ["env", "SLURM_BITSTR_LEN=0", "scontrol", "-o", "show", "job", job_id],
             ["sacct", "-nPXj", job_id, "-o", "JobID,State,ExitCode"],
         ):
             try:
@@ -1490,10 +1490,12 @@ class _Slurm(_Scheduler):
                 continue
             found = {}
             for line in words.splitlines():
-                task = re.search(r"ArrayTaskId=([0-9]+)|^[0-9]+_([0-9]+)\|", line)
+                # tasks that never began share a line: ArrayTaskId=2,4,6-10, and of sacct 123_[2,4,6-10]
+                task = re.search(r"ArrayTaskId=([0-9]\S*)|^[0-9]+_\[?([0-9][^]|]*)", line)
                 end = re.search(r"(?:JobState=|\|)([A-Z_]+).*?(?:ExitCode=|\|)([0-9]+):([0-9]+)", line)
                 if end and end[1] not in ("PENDING", "RUNNING", "COMPLETING"):
-                    found[int(task[1] or task[2]) if task else 1] = self._end(end[1], int(end[2]), int(end[3]))
+                    indexes = _numbers(task[1] or task[2]) if task else [1]
+                    found |= dict.fromkeys(indexes, self._end(end[1], int(end[2]), int(end[3])))
             if found:
                 return found
         return {}
@@ -1501,6 +1503,8 @@ class _Slurm(_Scheduler):
     def _end(self, word, code, number):
         if word == "COMPLETED":
             return "DONE", 0, "as Slurm says"
+        if number == 53:  # no signal, but how Slurm notes that the job script did not begin
+            return "FAILED", None, "Slurm could not start it: JobLaunchFailure"
         code = code or (128 + number if number else 0)
         reasons = {
             "TIMEOUT": "killed by Slurm: over its time limit",

@@ -1,25 +1,51 @@
-"""Fixtures for the real schedulers of this host, which start_gridengine.sh starts."""
+"""Fixtures for the real schedulers of this host, which start_gridengine.sh and start_slurm.sh start.
 
-import subprocess
+Each test that takes `engine`, or a fixture that does, runs on both; mark it with only("slurm") where it can be of one.
+"""
 
 import pytest
+from engines import ENGINES
 from workplace import Folder
 
-SITE = """
-[tool.grid.gridengine]
-memory = "mem"
-cuda = "cuda"
-parallel_environment = "smp"
-"""
+ORDER = ["test_promises", "test_project", "test_arrays", "test_faults", "test_restarts"]  # the quick ones first
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: ORDER.index(item.module.__name__) if item.module.__name__ in ORDER else -1)
+
+
+def pytest_generate_tests(metafunc):
+    if "engine" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("only")
+        metafunc.parametrize("engine", only.args if only else list(ENGINES), indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def engine(request):
+    """What a test must know of a scheduler; see engines.py."""
+    return ENGINES[request.param]
+
+
+def new_folder(path, monkeypatch, engine):
+    folder = Folder(path, monkeypatch, engine.name)
+    folder.write("pyproject.toml", engine.settings)
+    return folder
+
+
+def delete_jobs(folder, engine):
+    """A test that failed must not leave its jobs to the next one."""
+    live = folder.grid._engine(engine.name).queue()
+    for number in [number for job in folder.grid.jobs() for number in job.ids if number in live]:
+        try:
+            engine.delete(number)
+        except AssertionError:  # it has ended by now
+            pass
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A Folder whose jobs go to the real Grid Engine."""
-    folder = Folder(tmp_path, monkeypatch, "gridengine")
-    folder.write("pyproject.toml", SITE)
+def folder(tmp_path, monkeypatch, engine):
+    """A Folder whose jobs go to a real scheduler."""
+    folder = new_folder(tmp_path, monkeypatch, engine)
     yield folder
-    # a test that failed must not leave its jobs to the next one
-    live = folder.grid._engine().queue()
-    for number in [job.id for job in folder.grid.jobs() if job.id in live]:
-        subprocess.run(["qdel", number], capture_output=True)  # it may have ended by now
+    delete_jobs(folder, engine)

@@ -1,0 +1,200 @@
+"""What the tests must know of the two real schedulers: how to hold, release and delete a job behind grid.py's back, what
+the scheduler says of it, and how to stop and start its daemons. All that differs between them for a test is here."""
+
+import re
+import subprocess
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def ask(*command, check=True):
+    """What a command prints; with check it must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert not check or done.returncode == 0, f"{command} failed: {done.stdout}{done.stderr}"
+    return done.stdout if done.returncode == 0 else ""
+
+
+def seen(look, timeout=30):
+    """What look() returns as soon as it is not empty."""
+    limit = time.monotonic() + timeout
+    while not (found := look()):
+        assert time.monotonic() < limit, f"after {timeout} s there is still nothing"
+        time.sleep(0.1)
+    return found
+
+
+def seconds(text):
+    """[DAYS-]HOURS:MINUTES:SECONDS in seconds."""
+    days, _, time_of_day = text.rpartition("-")
+    total = int(days or 0) * 24
+    for part in time_of_day.split(":"):
+        total = total * 60 + int(part)
+    return total
+
+
+class GridEngine:
+    """The Grid Engine that start_gridengine.sh starts."""
+
+    name = "gridengine"
+    settings = (
+        '[tool.grid.gridengine]\nmemory = "mem"\ncuda = "cuda"\ncuda_per = "slot"\nparallel_environment = "smp"\n'
+    )
+    queue = "all.q"
+    hold = ["-h"]  # options of a submission
+    lister, submitter = "qstat", "qsub"  # the programs that grid.py calls
+    cores_variable = "NSLOTS"  # by which a job is told how many cores it has
+    shortest = 5  # seconds of walltime that are told apart
+    held, running = r"PENDING \(hqw\)", r"RUNNING \([rt]\)"  # in the table of qstat()
+    # the settings of a site that it is not, what is asked for, and what the refusal says
+    refused = [
+        ("cuda = 'gpu'", {"cuda": 1}, 'Unable to run job.*write cuda = "NAME" into'),
+        ("memory = 'ram'", {"memory": "1G"}, 'Unable to run job.*write memory = "NAME" into'),
+        ("parallel_environment = 'mpi'", {"cores": 2}, 'Unable to run job.*write parallel_environment = "NAME" into'),
+    ]
+    # a reason is what docs/faults.md says
+    reasons = {
+        "killed with all": "killed: by the system, as when memory runs out, or deleted by qdel",
+        "deleted while it waits": "vanished: it left the queue and never began; deleted there, or lost",
+        "over a limit": "killed by Grid Engine: over a limit of time or memory (h_rt, h_cpu, h_vmem)",
+    }
+    never = dict(memory="100G")  # what can never be had, and what the scheduler says of it
+    never_words = "mem"
+    master_down = "unable to send message to qmaster"
+
+    def limit(self, time):
+        """Options for a time limit of the user's own."""
+        return ["-l", f"h_rt={time}"]
+
+    def release(self, job):
+        ask("qrls", job.id)
+
+    def task(self, number, index):
+        """What the scheduler calls a task of an array."""
+        return f"{number}.{index}"
+
+    def delete(self, *ids):
+        ask("qdel", *ids)
+
+    def in_queue(self, number):
+        return ask("qstat", "-j", number, check=False) != ""
+
+    def scripts(self):
+        """The job scripts of all jobs in the queue."""
+        return re.findall(r"^script_file: +(.*)$", ask("qstat", "-j", "*", check=False), re.MULTILINE)
+
+    def accounting(self, job):
+        text = seen(lambda: ask("qacct", "-j", job.id, check=False))
+        return dict(re.findall(r"^(\w+) +(.*?) *$", text, re.MULTILINE))
+
+    def facts(self, job):
+        """What the scheduler says of a job that has ended: its name and its exit code."""
+        said = self.accounting(job)
+        return said["jobname"], int(said["exit_status"].split()[0])
+
+    def granted(self, job):
+        """What the scheduler gave a job that has ended."""
+        said = self.accounting(job)
+        asked = dict(word.split("=") for word in said["category"].partition("-l ")[2].split()[0].split(","))
+        slots = int(said["slots"])  # cuda and mem count per slot
+        memory, cuda = int(asked["mem"].removesuffix("G")) * slots, int(asked["cuda"]) * slots
+        return dict(queue=said["qname"], cores=slots, memory=f"{memory}G", cuda=cuda, walltime=int(asked["h_rt"]))
+
+    def hide_accounting(self, folder):
+        """As where the file is not on the submit host."""
+        folder.program("qacct", 'exec /usr/bin/qacct -f /nonexistent "$@"')
+
+    def stop_master(self):
+        ask("qconf", "-km")
+        while ask("pidof", "sge_qmaster", check=False):
+            time.sleep(0.1)
+
+    def kill_execution_daemon(self):
+        ask("kill", "-9", *ask("pidof", "sge_execd").split())
+
+    def start(self):
+        subprocess.run([HERE / f"start_{self.name}.sh"], check=True, capture_output=True, timeout=180)
+
+
+class Slurm:
+    """The Slurm that start_slurm.sh starts; the attributes mean what they do there."""
+
+    name = "slurm"
+    settings = '[tool.grid.slurm]\ncuda = "gpu"\n'
+    queue = "long"
+    hold = ["--hold"]
+    lister, submitter = "squeue", "sbatch"
+    cores_variable = "SLURM_CPUS_PER_TASK"
+    shortest = 60
+    held, running = r"PENDING \(PENDING\)", r"RUNNING \(RUNNING\)"
+    refused = [
+        ("cuda = 'tesla'", {"cuda": 1}, 'Invalid generic resource.*write cuda = "NAME" into'),
+        ("partition = 'nowhere'", {}, 'invalid partition.*write partition = "NAME" into'),
+        ("", {"memory": "100G"}, "node configuration is not available.*No node has so much: ask for less memory"),
+    ]
+    reasons = {
+        "killed with all": "killed by SIGKILL, as the system does when memory runs out",
+        "deleted while it waits": "deleted: by scancel, or by the site",
+        "over a limit": "killed by Slurm: over its time limit",
+    }
+    never = dict(options=["--nodes=2", "--ntasks=2"])
+    never_words = "PartitionNodeLimit"
+    master_down = "Unable to contact slurm controller"
+
+    def limit(self, time):
+        return [f"--time=0:{time}"]
+
+    def release(self, job):
+        ask("scontrol", "release", job.id)
+
+    def task(self, number, index):
+        return f"{number}_{index}"
+
+    def delete(self, *ids):
+        ask("scancel", *ids)
+
+    def in_queue(self, number):
+        return ask("squeue", "--noheader", "--job", number, check=False) != ""
+
+    def scripts(self):
+        return ask("squeue", "--noheader", "--format=%o").splitlines()
+
+    def accounting(self, job):
+        facts = {}
+
+        def ended():
+            facts.update(word.partition("=")[::2] for word in ask("scontrol", "-o", "show", "job", job.id).split())
+            return facts["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
+
+        seen(ended)
+        return facts
+
+    def facts(self, job):
+        said = self.accounting(job)
+        return said["JobName"], int(said["ExitCode"].partition(":")[0])
+
+    def granted(self, job):
+        said = self.accounting(job)
+        memory, cuda = re.search("mem=([^,]+)", said["TRES"])[1], int(said["TresPerNode"].rpartition(":")[2])
+        limit = seconds(said["TimeLimit"])
+        return dict(queue=said["Partition"], cores=int(said["NumCPUs"]), memory=memory, cuda=cuda, walltime=limit)
+
+    def hide_accounting(self, folder):
+        """As where there is no database, and the controller has forgotten the job."""
+        for program in ("sacct", "scontrol"):
+            folder.program(program, "echo 'Invalid job id specified' >&2; exit 1")
+
+    def stop_master(self):
+        number = Path("/run/slurmctld.pid").read_text().strip()
+        ask("kill", number)
+        while Path("/proc", number).exists():
+            time.sleep(0.1)
+
+    def kill_execution_daemon(self):
+        ask("kill", "-9", Path("/run/slurmd.pid").read_text().strip())
+
+    start = GridEngine.start
+
+
+ENGINES = {engine.name: engine() for engine in (GridEngine, Slurm)}
