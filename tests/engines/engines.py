@@ -25,6 +25,13 @@ def seen(look, timeout=30):
     return found
 
 
+def kill(signal, *numbers):
+    """Send processes a signal and wait for their end, for until then the start scripts take them for alive."""
+    ask("kill", signal, *numbers)
+    while any(Path("/proc", number).exists() for number in numbers):
+        time.sleep(0.1)
+
+
 def seconds(text):
     """[DAYS-]HOURS:MINUTES:SECONDS in seconds."""
     days, _, time_of_day = text.rpartition("-")
@@ -111,7 +118,7 @@ class GridEngine:
             time.sleep(0.1)
 
     def kill_execution_daemon(self):
-        ask("kill", "-9", *ask("pidof", "sge_execd").split())
+        kill("-9", *ask("pidof", "sge_execd").split())
 
     def start(self):
         subprocess.run([HERE / f"start_{self.name}.sh"], check=True, capture_output=True, timeout=180)
@@ -186,13 +193,10 @@ class Slurm:
             folder.program(program, "echo 'Invalid job id specified' >&2; exit 1")
 
     def stop_master(self):
-        number = Path("/run/slurmctld.pid").read_text().strip()
-        ask("kill", number)
-        while Path("/proc", number).exists():
-            time.sleep(0.1)
+        kill("-15", Path("/run/slurmctld.pid").read_text().strip())
 
     def kill_execution_daemon(self):
-        ask("kill", "-9", Path("/run/slurmd.pid").read_text().strip())
+        kill("-9", Path("/run/slurmd.pid").read_text().strip())
 
     start = GridEngine.start
 

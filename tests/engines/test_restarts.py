@@ -45,3 +45,5 @@ def test_the_execution_daemon_is_killed_and_restarted(folder, engine):
     engine.kill_execution_daemon()
     engine.start()
     assert end(job, 90) == ("DONE", 0, "")
+    folder.write("worker.py", "")
+    assert end(folder.grid.submit_script("worker.py", log_dir="logs")) == ("DONE", 0, "")
