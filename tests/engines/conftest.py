@@ -7,7 +7,14 @@ import pytest
 from engines import ENGINES
 from workplace import Folder
 
-ORDER = ["test_promises", "test_project", "test_site", "test_arrays", "test_faults", "test_restarts"]  # the quick ones first
+ORDER = [
+    "test_promises",
+    "test_project",
+    "test_site",
+    "test_arrays",
+    "test_faults",
+    "test_restarts",
+]  # the quick ones first
 
 
 @pytest.hookimpl(tryfirst=True)
