@@ -516,7 +516,7 @@ def _bytes(memory):
         return None
     from fractions import Fraction
 
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([KMGT])i?B?", str(memory), re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([KMGT])i?B?", str(memory), re.I | re.A)
     size = Fraction(match[1]) * 1024 ** " KMGT".index(match[2].upper()) if match else 0
     _check("memory", memory, size > 0, 'a number and a unit, K, M, G or T, such as "2G" or "500M"')
     return _up(size)
@@ -634,7 +634,7 @@ grid_fail() {
 grid_end() {
     grid_code=$? PATH=$grid_path
     mkdir -p "$grid_folder/records"
-    [ -z "$grid_walltime" ] || [ "$SECONDS" -lt "$grid_walltime" ] ||
+    [ -z "$grid_walltime" ] || [ "$SECONDS" -lt "$grid_walltime" ] || ! grep -q "^signal: " "$grid_record" ||
         grid_note reason "the walltime of $grid_walltime s was over"
     [ "$grid_code$grid_begun" != 0 ] || { grid_code=1 && grid_note reason "the activation ended the job: $grid_activate"; }
     grid_note ended "$(date +%Y-%m-%dT%H:%M:%S%z)"
@@ -1058,10 +1058,11 @@ def _call(command, engine=None):
 
     try:
         # a session of its own: what it starts in the background outlives this terminal
-        how = dict(
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="surrogateescape", start_new_session=True
-        )
-        done = subprocess.run(command, timeout=CALL_TIMEOUT, **how)
+        how = dict(stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True)
+        if engine:
+            how["env"] = {key: value for key, value in os.environ.items() if not re.match(engine.foreign, key)}
+            how["env"] |= engine.variables
+        done = subprocess.run(command, timeout=CALL_TIMEOUT, errors="surrogateescape", **how)
     except FileNotFoundError:
         raise SubmitError(f"{command[0]} was not found on this machine. {_WAYS_OUT}") from None
     except OSError as error:
@@ -1095,6 +1096,8 @@ class _Scheduler:
     programs = ()  # by what it is known that it is here; the first one submits
     unreachable = not_sent = "(?!)"  # words of one that does not answer, and of one that surely got nothing; no words
     too_many = "(?!)"  # words that refuse a number of tasks
+    foreign = "(?!)"  # variables of the user's that would change what its commands do, and variables for them
+    variables = {}
     usual_most = 1_000_000_000  # tasks in one submission, if the site has changed nothing
 
     def __init__(self, settings):
@@ -1129,7 +1132,10 @@ class _Scheduler:
         return ""
 
     def accounting(self, job_id):
-        """How tasks ended that left no record, if the scheduler remembers: index -> (state, exit code, reason)."""
+        """How tasks ended that left no record, if the scheduler remembers: index -> (state, exit code, reason).
+
+        Of one that it knows to live, though its list has it no more, the state says so.
+        """
         return {}
 
     def never(self, job_id):
@@ -1378,6 +1384,9 @@ _CUDA = ["gpu|cuda", "n?(gpu|cuda)s?", ".*(gpu|cuda|nvidia).*"]
 _NEITHER = {"memory": "total|used|swap|gpu|cuda|disk|tmp", "cuda": "mem|arch|util|temp|version|cap|load"}
 
 
+_CLUSTERS = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
+
+
 class _Slurm(_Scheduler):
     """Slurm; see the man pages sbatch, squeue, scancel, scontrol, sacct."""
 
@@ -1393,8 +1402,17 @@ class _Slurm(_Scheduler):
     not_sent = "Unable to contact slurm controller|Connection refused|Unable to establish controller"
     too_many = "Invalid job array specification|job submit limit|SubmitLimit|MaxSubmit|temporarily unable to accept"
     usual_most = 1000  # MaxArraySize - 1, see the man page slurm.conf
+    foreign = "SQUEUE_|SBATCH_(ARRAY_INX|WAIT)$"
+    variables = {"SLURM_BITSTR_LEN": "0"}  # indexes of tasks that wait are not to be cut off after 64 characters
+    live = "PENDING RUNNING COMPLETING CONFIGURING SUSPENDED STOPPED SIGNALING STAGE_OUT RESIZING REQUEUED".split()
+    live += "REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD".split()
 
     def command(self, record, request, hold, tasks):
+        if any(re.match("-M|--clu", word) for word in request["options"]) or any(map(os.environ.get, _CLUSTERS)):
+            raise ArgumentError(
+                "a job of another cluster could not be found again: submit on a host of that cluster, without the option "
+                f"-M, --clusters, and without {' and '.join(_CLUSTERS)} in the environment"
+            )
         # --export=NONE: the environment of a login, not that of this terminal; no requeue: nothing runs twice unasked
         words = "sbatch --parsable --export=NONE --no-requeue --chdir=/ --output=/dev/null --error=/dev/null".split()
         words += [f"--job-name={record['name']}", "--nodes=1", "--ntasks=1", f"--cpus-per-task={request['cores']}"]
@@ -1422,6 +1440,8 @@ class _Slurm(_Scheduler):
     def hint(self, words):
         if "generic resource" in words:
             return f'This site has another name for GPUs (sinfo -o %G lists them): write cuda = "NAME" {self.where()}'
+        if "ccount" in words:
+            return 'This site wants the name of an account: options=["--account=NAME"], or export SBATCH_ACCOUNT=NAME'
         if "artition" in words:
             return f'The partitions are what sinfo lists: pass queue, or write partition = "NAME" {self.where()}'
         if "node configuration is not available" in words:
@@ -1430,16 +1450,19 @@ class _Slurm(_Scheduler):
 
     def queue(self):
         """The jobs of this user that wait or run: id -> rows, as of Grid Engine; see the man page squeue."""
-        rows = {}
-        fields = "%F\t%K\t%T\t%r\t%S\t%V\t%N\t%j\t%o"
-        # the variable: indexes of tasks that wait are not to be cut off after 64 characters
-        squeue = ["env", "SLURM_BITSTR_LEN=0", "squeue", "--noheader", "--user", _user(), "--format", fields]
-        for line in _call(squeue, self).splitlines():
-            number, index, word, reason, started, submitted, host, name, script = (line.split("\t", 8) + [""] * 9)[:9]
-            reason, state = reason.strip("()"), "PENDING" if word in ("PENDING", "REQUEUED") else "RUNNING"
+        # other jobs' names and paths may hold anything, newlines too: nobody can know this text
+        rows, begin = {}, os.urandom(8).hex()
+        fields = begin + "\t%F\t%K\t%T\t%r\t%S\t%V\t%N\t%j\t%o"
+        # --all: also those in partitions that are hidden
+        answer = _call(["squeue", "--all", "--noheader", "--user", _user(), "--format", fields], self)
+        for line in answer.split(begin + "\t")[1:]:
+            number, index, word, reason, started, submitted, host, name, script = line[:-1].split("\t", 8)
+            reason, state = reason.strip("()"), "RUNNING"
+            if word in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"):
+                state = "PENDING"
             if reason.startswith(("launch failed", "user env retrieval failed")):
                 state, reason = "FAILED", "in error state; the scheduler will not run it"
-            elif reason in ("JobHeldUser", "JobHeldAdmin", "Dependency"):
+            elif re.match("JobHeld|Dependency$|job requeued in held", reason) or word in self.live[-3:]:
                 reason = "held"
             elif state == "RUNNING":
                 reason = {"SUSPENDED": "suspended", "STOPPED": "suspended"}.get(word, "")
@@ -1453,7 +1476,8 @@ class _Slurm(_Scheduler):
 
     def why(self, job_id, state):
         try:
-            return _call(["squeue", "--noheader", "--job", job_id, "--format", "%r"], self).strip().strip("()")
+            words = _call(["squeue", "--all", "--noheader", "--job", job_id, "--format", "%r"], self)
+            return "; ".join(dict.fromkeys(line.strip("()") for line in words.splitlines()))
         except SubmitError:
             return ""
 
@@ -1481,7 +1505,7 @@ class _Slurm(_Scheduler):
     def accounting(self, job_id):
         # the controller remembers a job for some minutes; the database, where there is one, for ever
         for command in (
-            ["env", "SLURM_BITSTR_LEN=0", "scontrol", "-o", "show", "job", job_id],
+            ["scontrol", "-o", "show", "job", job_id],
             ["sacct", "-nPXj", job_id, "-o", "JobID,State,ExitCode"],
         ):
             try:
@@ -1493,7 +1517,7 @@ class _Slurm(_Scheduler):
                 # tasks that never began share a line: ArrayTaskId=2,4,6-10, and of sacct 123_[2,4,6-10]
                 task = re.search(r"ArrayTaskId=([0-9]\S*)|^[0-9]+_\[?([0-9][^]|]*)", line)
                 end = re.search(r"(?:JobState=|\|)([A-Z_]+).*?(?:ExitCode=|\|)([0-9]+):([0-9]+)", line)
-                if end and end[1] not in ("PENDING", "RUNNING", "COMPLETING"):
+                if end:
                     indexes = _numbers(task[1] or task[2]) if task else [1]
                     found |= dict.fromkeys(indexes, self._end(end[1], int(end[2]), int(end[3])))
             if found:
@@ -1501,11 +1525,13 @@ class _Slurm(_Scheduler):
         return {}
 
     def _end(self, word, code, number):
+        if word in self.live:
+            return "PENDING" if word == "PENDING" else "RUNNING", None, f"{word}, though squeue does not list it"
         if word == "COMPLETED":
             return "DONE", 0, "as Slurm says"
         if number == 53:  # no signal, but how Slurm notes that the job script did not begin
             return "FAILED", None, "Slurm could not start it: JobLaunchFailure"
-        code = code or (128 + number if number else 0)
+        code = code or (128 + number if 0 < number < 65 else 0)  # other numbers are no signals: 125 is out of memory
         reasons = {
             "TIMEOUT": "killed by Slurm: over its time limit",
             "OUT_OF_MEMORY": "killed by Slurm: over its memory",
@@ -1783,7 +1809,8 @@ def _conclude(job, gone, statuses):
         record = job.read_record(task) if statuses[task - 1].state == "RUNNING" else {}
         end = told.get(number, {}).get(index)
         statuses[task - 1] = _decide(record, "gone", end, was_cancelled)
-    job.save_verdicts([(statuses[task - 1], piece["attempt"], task) for task, piece, *_ in gone])
+    ended = [(task, piece) for task, piece, *_ in gone if statuses[task - 1].state not in LIVE]
+    job.save_verdicts([(statuses[task - 1], piece["attempt"], task) for task, piece in ended])
 
 
 def _overall(job, statuses):
@@ -1799,7 +1826,7 @@ def _overall(job, statuses):
         reason += ": " + (which if len(which) < 60 else which[:60].rpartition(",")[0] + " ...")
     if counts["PENDING"] or counts["RUNNING"]:
         special = {status.reason for status in statuses if status.state in LIVE and status.reason}
-        begun = counts["PENDING"] < len(job)
+        begun = counts["RUNNING"] or any(status.record for status in statuses)
         return Status("RUNNING" if begun else "PENDING", None, "; ".join([reason, *sorted(special)[:2]]), {})
     state = "FAILED" if failed else "CANCELLED" if counts["CANCELLED"] else "DONE"
     code = 0 if state == "DONE" else statuses[failed[0] - 1].exit_code if failed else None

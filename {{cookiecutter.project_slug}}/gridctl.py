@@ -17,6 +17,7 @@ JOB it is the latest of all. 123.4 is task 4 of the array 123, for log and show.
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -56,7 +57,9 @@ def status():
     for job, (state, _, reason, record) in zip(jobs, grid.look(jobs)):
         submitted = job.record["provenance"]["submitted"]
         long = time.time() - datetime.fromisoformat(submitted).timestamp() > 30
-        if asked < 5 and ("error state" in reason or state == "PENDING" and not reason and long):
+        if asked < 5 and (
+            "error state" in reason or state == "PENDING" and long and re.match("$|all [0-9]+ tasks pending$", reason)
+        ):
             asked, reason = asked + 1, grid.why(job, state) or reason
         since = moment(record.get("ended" if "exit" in record else "started"), submitted).strftime("%d %b %H:%M:%S")
         rows.append((job.id or "?", job.name, state, since, record.get("host", ""), reason))

@@ -87,6 +87,9 @@ def parse(words=None):
     resources.add_argument("--memory", default=MEMORY, help="memory of the whole job, in a sweep of each run")
     resources.add_argument("--gpus", "--cuda", dest="cuda", type=int, default=CUDA, metavar="N", help="how many GPUs")
     resources.add_argument("--walltime", help="how long it may run, as in 90m or 2h; None: as long as the site lets it")
+    resources.add_argument(
+        "--queue", help="the queue, or the partition, to wait in; None: what pyproject.toml or the site says"
+    )
     resources.add_argument("--name", default=Path(__file__).stem, help="the job's name")
     resources.add_argument(
         "--snapshot", action="store_true", help="run the code as it is now, even if it is edited later"
@@ -125,6 +128,7 @@ def main():
         cuda=options.cuda,
         cores=options.cores,
         walltime=options.walltime,
+        queue=options.queue,
         name=options.name,
         log_dir=HERE / "logs",
         snapshot=options.snapshot,

@@ -398,3 +398,9 @@ def test_a_stopped_job_can_save_and_leave(folder):
     folder.wait_until(lambda: os.path.exists("ready"), "the script has begun")
     folder.grid.qdel(job)
     assert folder.end(job).code == 7 and job.stdout.read_text() == "saved\n"
+
+
+def test_a_failure_of_its_own_after_the_walltime_keeps_its_reason(folder):
+    """Not every engine ends a job at the second."""
+    folder.write("worker.py", "import time; time.sleep(1.2); 1 / 0")
+    assert folder.run("worker.py", walltime=1).reason == "ZeroDivisionError: division by zero"

@@ -20,6 +20,7 @@ def worker(folder):
         ({"args": [print]}, "argument 1 holds <built-in function print> .* cannot travel"),
         ({"activate": None}, "activate is None: pass a text"),
         ({"activate": "a\0b"}, "activate is .*: pass a text"),
+        ({"memory": "2\u212a"}, "memory is .*: pass a number and a unit"),
         ({"memory": "lots"}, "memory is 'lots': pass a number and a unit, K, M, G or T, such as \"2G\""),
         ({"memory": "0G"}, "memory is '0G'"),
         ({"memory": "2"}, "memory is '2'"),
