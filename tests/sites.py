@@ -67,8 +67,9 @@ class Site:
         return self
 
     def slurm(self, *lines):
-        """A Slurm; lines as in long|gpu:2."""
-        answers = {"--version": "slurm-wlm 22.05.8", "--noheader --format=%R|%G": "\n".join(lines or ["short|(null)"])}
+        """A Slurm; lines as in long|gpu:2, or with the state of the nodes, long|down*|gpu:2."""
+        rows = [line if line.count("|") == 2 else line.replace("|", "|idle|") for line in lines or ["short|(null)"]]
+        answers = {"--version": "slurm-wlm 22.05.8", "--all --noheader --format=%R|%T|%G": "\n".join(rows)}
         self.answers("sinfo", answers)
         self.program("squeue", "exit 0")
         self.program("sbatch", "exit 1")
