@@ -421,6 +421,26 @@ def test_a_signal_stops_the_job_that_was_submitted(patient, number, words):
     assert not (patient.path / ".grid").exists(), "it leaves nothing"
 
 
+def test_a_signal_during_the_submission_stops_what_the_scheduler_has_got(slurm_patient):
+    site = slurm_patient.site
+    sent, told = site.folder / "sent", site.folder / "told"
+    row = "\\t".join(["77", "N/A", "PENDING", "Priority", "N/A", "2026-01-01T00:00:00", "", "doctor", "%s"])
+    site.program("sbatch", f"for script; do :; done\nprintf %s \"$script\" >'{sent}'\nexec sleep 60")
+    site.program("squeue", f"if [ -s '{sent}' ] && ! [ -e '{told}' ]; then printf '{row}\\n' \"$(cat '{sent}')\"; fi")
+    site.program("scancel", f"echo $* >'{told}'")
+    command = [sys.executable, "gridctl.py", "doctor", "--submit"]
+    process = subprocess.Popen(command, cwd=slurm_patient.path, env=slurm_patient.environ, stderr=subprocess.PIPE)
+    limit = time.monotonic() + 30
+    while not (sent.exists() and sent.read_text()):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    process.terminate()
+    errors = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130 and "stopped the doctor's job 77" in errors
+    assert told.read_text().split() == ["77"]
+    assert not (slurm_patient.path / ".grid").exists(), "it leaves nothing"
+
+
 def test_colour_is_for_terminals(patient):
     def seen(**variables):
         ours, its = os.openpty()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import namedtuple
+from contextlib import closing
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -177,11 +178,12 @@ def doctor(submit=False, timeout=300):
     here = os.environ.get("PATH", "").split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join(path for path in here if path != str(PROJECT / "env" / "bin"))
     count = dict.fromkeys(COLORS, 0)
-    for level, subject, text, mend in checks(submit, timeout):
-        count[level] += 1
-        word = f"\033[{COLORS[level]}m{level}\033[0m" if colored else level
-        line = f"{text}. {mend}" if mend else text
-        print(f"{word}{' ' * (9 - len(level))}{subject:13}{' '.join(line.split())}", flush=True)
+    with closing(checks(submit, timeout)) as findings:  # so that they clean up at once, whatever happens here
+        for level, subject, text, mend in findings:
+            count[level] += 1
+            word = f"\033[{COLORS[level]}m{level}\033[0m" if colored else level
+            line = f"{text}. {mend}" if mend else text
+            print(f"{word}{' ' * (9 - len(level))}{subject:13}{' '.join(line.split())}", flush=True)
     wrong, warnings = count["wrong"], count["warning"]
     print(f"\n{wrong} wrong, {warnings} to be warned of" if wrong or warnings else "\nall is well")
     return 1 if wrong else 0
@@ -465,19 +467,24 @@ class Trial:
         self.job = grid.submit_script(__file__, [str(REQUIREMENTS)], activation(), **how, **resources)
 
     def __exit__(self, kind, error, traceback):
-        job, exit_code = self.job, None
-        if job:
+        job, exit_code, stopped = self.job, None, kind in (KeyboardInterrupt, GeneratorExit)
+        if stopped and not job:  # while it was being submitted
+            job = next((one for one in grid.jobs() if str(one.log_dir) == self.logs), None)
+            if job:
+                grid.look([job])  # finds its id, if the scheduler has it
+        if job and job.ids:
             exit_code = grid.look([job], ask=False)[0].record.get("exit")
             for _ in range(2 if exit_code is None else 0):  # in the background the second time kills it
                 try:
                     job.cancel()
-                    print(f"stopped the doctor's job {job.id}", file=sys.stderr) if kind is KeyboardInterrupt else None
+                    print(f"stopped the doctor's job {job.id}", file=sys.stderr) if stopped else None
                 except grid.GridError as trouble:
+                    stopped = False
                     print(trouble, file=sys.stderr)
                 if job.scheduler != "background":
                     break
                 time.sleep(0.5)
-        if not job or exit_code == 0 or job.scheduler == "background":
+        if not job or exit_code == 0 or stopped or job.scheduler == "background":
             for folder in (self.logs, job and job.folder):
                 shutil.rmtree(folder or "", ignore_errors=True)
         try:
