@@ -48,11 +48,11 @@ def matches(pattern):
 
 def some_memory(answer):
     """Whether this is a size that grid.py takes."""
-    size = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)[KMGT](?:i?B)?", answer, re.IGNORECASE)
+    size = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)[KMGT](?:i?B)?", answer, re.IGNORECASE | re.ASCII)
     return size is not None and float(size[1]) >= 0.001
 
 
-RESOURCE = r"[A-Za-z_][A-Za-z0-9_.-]*"
+RESOURCE = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"  # pre_prompt.py has the same
 QUEUE = r"(?!-)[A-Za-z0-9_.@*,-]*"
 CHECKS = [
     ("project_name", lambda text: text.strip() and one_line(text), "one line of text, not empty"),
@@ -81,7 +81,7 @@ CHECKS = [
     ("queue", matches(QUEUE), "names with commas between them, as qconf -sql lists them, as in all.q; or empty"),
     (
         "slurm_cuda",
-        matches(rf"{RESOURCE}(:[A-Za-z0-9_.-]+)?"),
+        matches(rf"{RESOURCE}(:[A-Za-z0-9_.+-]+)?"),
         "as sinfo -o %G lists it: gpu, or gpu:TYPE as in gpu:a100",
     ),
     ("partition", matches(QUEUE), "names with commas between them, as sinfo lists them, as in long; or empty"),

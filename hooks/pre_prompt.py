@@ -20,14 +20,25 @@ ANSWERS_BY = time.monotonic() + 1.4  # the schedulers' commands; Python has take
 END = ANSWERS_BY + 0.2
 TITLES = {"gridengine": "Grid Engine", "slurm": "Slurm"}
 
+# What pre_gen_project.py takes. Neither Jinja nor the prompt's markup could read that as anything else.
+RESOURCE = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+GRES = RESOURCE + r"(:[A-Za-z0-9_.+-]+)?"
+QUEUE = r"(?!-)[A-Za-z0-9_.@-]+"
 
-def load_grid():
-    """The template's grid.py, which knows what to ask, with calls that end in time."""
+
+def load(name):
+    """A module of the template's project."""
+    [path] = glob.glob("*cookiecutter*/{}.py".format(name))
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_both():
+    """The template's grid.py, with calls that end in time, and its doctor.py, which knows what to ask."""
     sys.dont_write_bytecode = True
-    [path] = glob.glob("*cookiecutter*/grid.py")
-    spec = importlib.util.spec_from_file_location("grid", path)
-    grid = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(grid)
+    grid = load("grid")
 
     def call(command, engine=None):
         how = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -48,19 +59,19 @@ def load_grid():
         return output.decode("utf-8", "replace")
 
     grid._call = call
-    return grid
+    return grid, load("doctor")
 
 
 def look(found):
     """Put what each scheduler of this machine offers into a dict, as its answers come in."""
     try:
-        grid = load_grid()
+        grid, doctor = load_both()
         engines = [engine for engine in (grid._GridEngine, grid._Slurm) if all(map(shutil.which, engine.programs))]
         found.update({engine.name: {} for engine in engines})
 
         def ask(engine):
             try:
-                found[engine.name] = engine({}).offers()
+                found[engine.name] = doctor.offers(engine({}))
             except Exception:
                 pass  # the plain defaults stay
 
@@ -74,9 +85,9 @@ def look(found):
         pass
 
 
-def safe(names):
-    """Those of the names that neither Jinja nor the prompt's markup could read as anything else."""
-    return [name for name in names if re.match(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]*\Z", name)]
+def safe(names, pattern=RESOURCE):
+    """Those of the names that would be taken as answers."""
+    return [name for name in names if re.fullmatch(pattern, name)]
 
 
 def some(names):
@@ -99,9 +110,9 @@ def fill_in(questions, found):
         here = "found here: {}".format(here[0]) if here else "none was found on this machine"
     prompts["scheduler"]["__prompt__"] = "Which scheduler shall jobs go to? ({})".format(here)
 
-    def ask(question, text, options, command, offers, title, count=None):
+    def ask(question, text, options, command, offers, title, count=None, pattern=RESOURCE):
         """Take the best option as the default, and let the prompt say where the default comes from."""
-        options = safe(options)
+        options = safe(options, pattern)
         if options:
             questions[question] = options[0]
             others = "; also {}".format(some(options[1:])) if options[1:] else ""
@@ -135,10 +146,11 @@ def fill_in(questions, found):
     environments = list(offers.get("parallel_environments", []))
     text = "Grid Engine's parallel environment, for more than one core"
     ask("parallel_environment", text, environments, "qconf -spl", engine, title)
-    ask("slurm_cuda", "Slurm's name for GPUs", (slurm or {}).get("cuda", []), "sinfo -o %G", slurm, "Slurm")
+    gpus = (slurm or {}).get("cuda", [])
+    ask("slurm_cuda", "Slurm's name for GPUs", gpus, "sinfo -o %G", slurm, "Slurm", pattern=GRES)
     for question, text, names in (
-        ("queue", "Grid Engine's queue", safe(offers.get("queues", []))),
-        ("partition", "Slurm's partition", safe((slurm or {}).get("partitions", []))),
+        ("queue", "Grid Engine's queue", safe(offers.get("queues", []), QUEUE)),
+        ("partition", "Slurm's partition", safe((slurm or {}).get("partitions", []), QUEUE)),
     ):
         listed = "found here: {}; ".format(some(names)) if names else ""
         prompts[question] = "{} ({}empty: the site's default)".format(text, listed)

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 
 COMPLEXES = """\
 #name               shortcut   type      relop requestable consumable default  urgency
@@ -30,6 +31,27 @@ node1                   lx-amd64        2    1    2    2  0.69   23.5G  429.3M  
    hl:mem_free=23.127G
    hl:mem_used=424.020M
 """
+
+# Prints what squeue would for these rows, in the format that it is asked for.
+SQUEUE = """
+format = sys.argv[sys.argv.index("--format") + 1]
+for row in ROWS:
+    line = format
+    for letter, value in zip("FKTrSVNjo", row):
+        line = line.replace("%" + letter, value)
+    print(line)
+"""
+TIME = "2026-01-02T03:04:05"
+
+
+def squeue(rows):
+    """The code of a squeue for Site.program that knows these rows; a string is Python code for them."""
+    return f"exec {shlex.quote(sys.executable)} -c {shlex.quote(f'import os, sys; ROWS = {rows}{SQUEUE}')} \"$@\""
+
+
+def row(number="41", index="N/A", word="PENDING", reason="None", name="worker", script="/x/job.sh", host="node1"):
+    """A row of squeue, as squeue() takes it."""
+    return (number, index, word, reason, TIME, TIME, host, name, script)
 
 
 class Site:
@@ -67,8 +89,9 @@ class Site:
         return self
 
     def slurm(self, *lines):
-        """A Slurm; lines as in long|gpu:2."""
-        answers = {"--version": "slurm-wlm 22.05.8", "--noheader --format=%R|%G": "\n".join(lines or ["short|(null)"])}
+        """A Slurm; lines as in long|gpu:2, or with the state of the nodes, long|down*|gpu:2."""
+        rows = [line if line.count("|") == 2 else line.replace("|", "|idle|") for line in lines or ["short|(null)"]]
+        answers = {"--version": "slurm-wlm 22.05.8", "--all --noheader --format=%R|%T|%G": "\n".join(rows)}
         self.answers("sinfo", answers)
         self.program("squeue", "exit 0")
         self.program("sbatch", "exit 1")

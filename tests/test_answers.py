@@ -67,6 +67,7 @@ BAD_ANSWERS = [
     ("memory", "0.00001K"),
     ("memory", ".G"),
     ("memory", "٢G"),
+    ("memory", "2\u212a"),  # the Kelvin sign, which looks as a K
     ("memory", '2G"; import os'),
     ("cuda", "-1"),
     ("cuda", "one"),
@@ -78,6 +79,7 @@ BAD_ANSWERS = [
     ("cuda_resource", "-l"),
     ("parallel_environment", "smp 4"),
     ("parallel_environment", "-l"),
+    ("parallel_environment", "+l"),
     ("queue", "all.q short.q"),
     ("queue", '"'),
     ("queue", "-l"),

@@ -62,6 +62,16 @@ SITES = {
         ["hc:gpu_mem=20G", "hc:disk_mem=20G", "hl:gpu_load=1"],
         "h_vmem slot cuda job",
     ),
+    "names that begin with a digit": (
+        ["80gmem 80g MEMORY <= YES YES 0 0", "4gpu 4g INT <= YES JOB 0 0"],
+        ["hc:80gmem=80G", "hc:4gpu=4"],
+        "80gmem slot 4gpu job",
+    ),
+    "names with a plus": (
+        ["mem+x m+ MEMORY <= YES YES 0 0", "gpu+gpu g+ INT <= YES YES 0 0"],
+        ["hc:mem+x=2G", "hc:gpu+gpu=2"],
+        "mem+x slot gpu+gpu slot",
+    ),
     "not to be asked for": ([MEM.replace("YES YES", "NO YES")], ["hc:mem=20G"], "h_vmem slot cuda job"),
     "a newer product": (
         ["m_mem_free mfree MEMORY <= YES YES 0 0 YES 0.0", "gpu gpu RSMAP <= YES HOST NONE 0 NO 0.0"],
@@ -100,6 +110,40 @@ def test_gpus_of_a_queue_are_found(bake, site):
 def test_a_parallel_environment_on_one_host_comes_first(bake, site):
     rules = {"mpi": "$round_robin", "make": "$fill_up", "threaded": "$pe_slots", "zeta": "$pe_slots"}
     assert gridengine(bake, site.grid_engine(environments=rules))["parallel_environment"] == "threaded"
+
+
+def test_a_parallel_environment_may_begin_with_a_digit(bake, site):
+    assert gridengine(bake, site.grid_engine(environments={"12way": "$pe_slots"}))["parallel_environment"] == "12way"
+
+
+@pytest.mark.parametrize(
+    "gres, cuda",
+    [
+        ("mps:100,gpu_mem:40,gpu:a100:2", "gpu"),
+        ("gpu_load:1,nvidia_big:2,gpus:4", "gpus"),
+        ("gpu_mem:40,mps:100", "gpu"),
+        ("4gpu:2", "4gpu"),
+    ],
+)
+def test_gpus_of_slurm_are_sorted_and_are_gpus(bake, site, gres, cuda):
+    made = settings(bake(variables={"PATH": site.slurm(f"short|{gres}").path}))
+    assert made["slurm"]["cuda"] == cuda
+
+
+def test_variables_of_sinfo_and_hidden_partitions_change_nothing(asked, site):
+    site.slurm("short|gpus:2")
+    program = site.folder / "sinfo"
+    check = '[ "$SINFO_PARTITION$SINFO_SORT$SINFO_FEDERATION" ] && exit 1'
+    program.write_text(program.read_text().replace("#!/bin/bash", f"#!/bin/bash\n{check}"))
+    assert asked(SINFO_PARTITION="x", SINFO_SORT="y", SINFO_FEDERATION="1")[1]["slurm_cuda"] == "gpus"
+    assert "--all " in program.read_text(), "which the real one needs for hidden partitions"
+
+
+@pytest.mark.parametrize("name", ["mem@x", "mem:x", "+mem", ".mem", "mem,y", "mem*"])
+def test_no_default_is_one_that_would_be_refused(bake, site, name):
+    site.grid_engine(f"{name} {name} MEMORY <= YES YES 0 0", given=[f"hc:{name}=2G"], environments={name: "$pe_slots"})
+    table = gridengine(bake, site.slurm(f"{name}|gpu{name}:2"))
+    assert (table["memory"], table["parallel_environment"]) == ("h_vmem", "smp")
 
 
 def test_each_question_says_where_its_default_comes_from(bake, site):
@@ -205,13 +249,14 @@ HANGING = {
 def asked(template, tmp_path, environ, site):
     """asked() runs the hook at the site; returns the seconds it took and cookiecutter.json after it."""
 
-    def run():
+    def run(**variables):
         copy = tmp_path / "copy"
         if not copy.exists():
             shutil.copytree(template, copy)
         begin = time.monotonic()
         command = [sys.executable, "hooks/pre_prompt.py"]
-        done = subprocess.run(command, cwd=copy, env=environ | {"PATH": site.path}, capture_output=True, text=True)
+        variables = environ | {"PATH": site.path} | variables
+        done = subprocess.run(command, cwd=copy, env=variables, capture_output=True, text=True)
         seconds = time.monotonic() - begin
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         return seconds, json.loads((copy / "cookiecutter.json").read_text(encoding="utf-8"))
@@ -251,10 +296,19 @@ def test_without_schedulers_the_hook_takes_no_time(asked):
 
 
 @pytest.mark.parametrize("code", ["import sys; sys.exit('grid.py needs Python 3.11')", "match 1:\n", "1 / 0"])
-def test_a_grid_py_that_cannot_be_loaded_leaves_the_plain_defaults(asked, site, tmp_path, template, code):
+@pytest.mark.parametrize("name", ["grid.py", "doctor.py"])
+def test_a_module_that_cannot_be_loaded_leaves_the_plain_defaults(asked, site, tmp_path, template, name, code):
     site.grid_engine(MEM, given=["hc:mem=20G"])
     shutil.copytree(template, tmp_path / "copy")
-    (tmp_path / "copy" / "{{cookiecutter.project_slug}}" / "grid.py").write_text(code)
+    (tmp_path / "copy" / "{{cookiecutter.project_slug}}" / name).write_text(code)
+    assert asked()[1]["memory_resource"] == "h_vmem"
+
+
+@pytest.mark.parametrize("name", ["grid.py", "doctor.py"])
+def test_a_module_that_is_not_there_leaves_the_plain_defaults(asked, site, tmp_path, template, name):
+    site.grid_engine(MEM, given=["hc:mem=20G"])
+    shutil.copytree(template, tmp_path / "copy")
+    (tmp_path / "copy" / "{{cookiecutter.project_slug}}" / name).unlink()
     assert asked()[1]["memory_resource"] == "h_vmem"
 
 

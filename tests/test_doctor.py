@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from baking import Project, without_schedulers
+import sites
 from sites import Site
 from test_defaults import CUDA, MEM
 
@@ -201,6 +202,28 @@ def test_names_of_slurm(slurm_patient):
     assert slurm_patient.doctor()["cuda"].startswith("ok")
 
 
+@pytest.mark.parametrize(
+    "lines, partition, warned",
+    [
+        (["short|down*|(null)", "long|drained|(null)"], "", "no node takes jobs now: all are down*, drained"),
+        (["short|idle*|gpu:2"], "", "all are idle*"),
+        (["short|draining|(null)", "long|mixed|(null)"], "", None),
+        (["short|draining|(null)", "long|mixed|(null)"], "short", "no node of partition short .* all are draining"),
+        (["short|draining|(null)", "long|idle~|(null)"], "long", None),
+        (["short|down*|(null)", "short|allocated|(null)"], "short", None),
+    ],
+)
+def test_nodes_of_slurm_that_take_no_jobs(slurm_patient, lines, partition, warned):
+    if partition:
+        slurm_patient.settings('# partition = "short"', f'partition = "{partition}"')
+    slurm_patient.site.slurm(*lines)
+    found = slurm_patient.doctor()
+    assert ("nodes" in found) == bool(warned)
+    assert not warned or re.match(
+        f"warning .*{warned.replace('*,', '[*],')}".replace("idle*", "idle[*]"), found["nodes"]
+    )
+
+
 def test_a_missing_environment(patient):
     del patient.environ["GRID_ACTIVATE"]
     wrong = patient.wrong()
@@ -220,6 +243,21 @@ def test_an_environment_that_lacks_a_dependency(patient):
     assert "nosuch_package is missing" in wrong["environment"]
     assert re.search(r"PyTest_Timeout is [0-9.]+ and not 0.1.\*", wrong["environment"])
     assert re.search("lacks packages: [^,]*, [^,]*$", wrong["environment"].split(". ")[0]), "and nothing else"
+
+
+def test_the_advice_for_a_missing_package_installs_it(patient):
+    """The packages of env/ are those of a fake create.sh here, for there may be no network."""
+    folder = patient.path / "env"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    create = patient.path / "environment" / "create.sh"
+    create.write_text("echo pytest >environment/requirements.txt\ntouch env/.ready\n")
+    (patient.path / "environment" / "requirements.txt").write_text("no-such-package==1\n")
+    (folder / ".ready").write_text("")  # newer than what it is made of, as after `pip uninstall`
+    text = patient.wrong()["environment"]
+    advice = re.search(r"(make .*?) brings it up to date", text)[1]
+    patient.run(*advice.split())
+    assert patient.wrong() == {}
 
 
 @pytest.mark.parametrize(
@@ -305,15 +343,20 @@ def test_a_job_that_waits_for_what_the_site_can_never_give(patient, empty, now, 
     [
         ("(launch failed requeued held)", True),
         ("(PartitionTimeLimit)", True),
+        ("(PartitionConfig)", True),
+        ("(QOSMaxCpuPerJobLimit)", True),
+        ("(AssocMaxMemPerJob)", True),
+        ("(QOSMinGRES)", True),
+        ("(JobHoldMaxRequeue)", True),
+        ("(QOSMaxJobsPerUserLimit)", False),
+        ("(AssocGrpCpuLimit)", False),
         ("(Priority)", False),
         ("(Resources)", False),
     ],
 )
 def test_jobs_of_slurm_that_will_not_run(slurm_patient, reason, never):
     submitted(slurm_patient)
-    row = "\\t".join(["77", "N/A", "PENDING", reason, "N/A", "2026-01-01T00:00:00", "", "x", "job.sh"])
-    code = f"case $* in *--job*) echo '{reason.strip('()')}' ;; *) printf '{row}\\n' ;; esac"
-    slurm_patient.site.program("squeue", code)
+    slurm_patient.site.program("squeue", sites.squeue([sites.row("77", reason=reason)]))
     wrong = slurm_patient.wrong()
     assert set(wrong) == ({"jobs"} if never else set())
     assert not never or reason.strip("()") in wrong["jobs"]
@@ -350,21 +393,51 @@ def running(patient):
     return [line for line in processes.splitlines() if f"{patient.path}/.grid/" in line]
 
 
-def test_ctrl_c_stops_the_job_that_was_submitted(patient):
-    variables = {"GRID_SCHEDULER": "background", "GRID_ACTIVATE": "sleep 300"}
-    command = [sys.executable, "gridctl.py", "doctor"]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("words", [[], ["--submit"]], ids=["environment", "submit"])
+def test_a_signal_stops_the_job_that_was_submitted(patient, number, words):
+    # with --submit, the second job is the one that does not end
+    mark = patient.path / "second"
+    activate = f"if [ -e '{mark}' ]; then sleep 300; fi; touch '{mark}'; {READY}" if words else "sleep 300"
+    variables = {"GRID_SCHEDULER": "background", "GRID_ACTIVATE": activate}
+    command = [sys.executable, "gridctl.py", "doctor", *words]
     how = dict(
         cwd=patient.path, env=patient.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     process = subprocess.Popen(command, **how)
     limit = time.monotonic() + 30
-    while not running(patient):
+    while not running(patient) or words and not mark.exists():
         assert time.monotonic() < limit
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    if words:
+        for line in process.stdout:
+            if " submitted " in line:
+                break
+    process.send_signal(number)
     assert process.wait(30) == 130
     assert "Traceback" not in process.stderr.read()
     assert running(patient) == []
+    assert not (patient.path / ".grid").exists(), "it leaves nothing"
+
+
+def test_a_signal_during_the_submission_stops_what_the_scheduler_has_got(slurm_patient):
+    site = slurm_patient.site
+    sent, told = site.folder / "sent", site.folder / "told"
+    rows = f"[{sites.row('77')[:-1]} + (open({str(sent)!r}).read(),)] if os.path.exists({str(sent)!r}) else []"
+    site.program("sbatch", f"for script; do :; done\nprintf %s \"$script\" >'{sent}'\nexec sleep 60")
+    site.program("squeue", f"[ -e '{told}' ] || {sites.squeue(rows)}")
+    site.program("scancel", f"echo $* >'{told}'")
+    command = [sys.executable, "gridctl.py", "doctor", "--submit"]
+    process = subprocess.Popen(command, cwd=slurm_patient.path, env=slurm_patient.environ, stderr=subprocess.PIPE)
+    limit = time.monotonic() + 30
+    while not (sent.exists() and sent.read_text()):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    process.terminate()
+    errors = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130 and "stopped the doctor's job 77" in errors
+    assert told.read_text().split() == ["77"]
+    assert not (slurm_patient.path / ".grid").exists(), "it leaves nothing"
 
 
 def test_colour_is_for_terminals(patient):

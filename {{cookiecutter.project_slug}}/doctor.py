@@ -8,10 +8,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import namedtuple
+from contextlib import closing
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -28,9 +30,147 @@ ACTIVATE_FOR = 120  # seconds that an activation may take
 Finding = namedtuple("Finding", "level subject text mend", defaults=[""])
 
 
+# --- What the schedulers tell of the site -----------------------------------------------------------------------------
+
+# How sites call memory and GPUs, the best first, and what is neither.
+MEMORY = ["h_vmem", "mem|memory|ram", ".*mem.*|(.*_)?ram(_.*)?", "virtual_free|s_vmem|[hs]_rss"]
+CUDA = ["gpu|cuda", "n?(gpu|cuda)s?", ".*(gpu|cuda|nvidia).*"]
+NEITHER = {"memory": "total|used|swap|gpu|cuda|disk|tmp", "cuda": "mem|arch|util|temp|version|cap|load"}
+
+# Reasons by which Slurm says that a job asks for what there is not, and states of nodes that take no job.
+NEVER = "Bad|Invalid|NotAllowed|NeverSatisfied|Partition(Config|(Node|Time)Limit)|MaxMemPerLimit|JobHoldMaxRequeue"
+NEVER += r"|(QOS|Assoc)Max\w*PerJob|QOSMin"
+TAKES_NONE = r"(down|drain|fail|err|maint|unk|fut|inval|block|perfctrs).*|.*\*"  # *: the node does not answer
+
+
+def ask(engine, *commands, refusals=False):
+    """What these commands print, all asked at the same time; of one that fails nothing, or what it refuses with."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def one(command):
+        try:
+            return grid._call(command.split(), engine)
+        except grid.SubmitError as error:
+            return str(error) if refusals else ""
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(one, commands))
+
+
+def offers(engine):
+    """What the site of a scheduler offers, a dict; what its commands do not tell stays empty.
+
+    Of both schedulers: version; cuda: names of resources to ask for GPUs with, the best first.
+    """
+    return {"gridengine": grid_engine_offers, "slurm": slurm_offers}[engine.name](engine)
+
+
+def fit(what, name):
+    """The place of a name among those that sites use for memory or GPUs, 0 the best; None if it is something else."""
+    patterns = {"memory": MEMORY, "cuda": CUDA}[what]
+    places = [place for place, pattern in enumerate(patterns) if re.fullmatch(pattern, name)]
+    return places[0] if places and not re.search(NEITHER[what], name) else None
+
+
+def grid_engine_offers(engine):
+    """What a Grid Engine offers; see the man pages complex, queue_conf, sge_pe.
+
+    memory: as cuda; of all resources, also by their shortcuts, offered: those that jobs can ask for and get, consumable,
+    and per: a dict, whether they count per "slot" or "job"; parallel_environments: a dict, best first, of their
+    allocation rules ($pe_slots keeps a job on one host); queues.
+    """
+    version, table, hosts, queues, names = ask(
+        engine, "qconf -help", "qconf -sc", "qhost -F", "qconf -sq *", "qconf -spl"
+    )
+    names, rules = names.split(), ask(engine, *(f"qconf -sp {name}" for name in names.split()))
+    lines = re.sub(r"\\\n *", " ", queues)
+    # what hosts and queues have to give; [host=name=value] in a queue's is for one host
+    given = set(re.findall(r"\b[gh][a-z]:([^=\s]+)=", hosts))
+    for values in re.findall("^complex_values(.*)", lines, re.MULTILINE):
+        given |= set(re.findall(r"(?:\[[^=]*=)?([\w.+-]+)=", values))
+    rank, per, consumable, offered = {"memory": [], "cuda": []}, {}, [], []
+    for line in table.splitlines():
+        name, short, kind, relation, requestable, consumed, *_ = (line.split() + [""] * 6)[:6]
+        if name.startswith("#") or not consumed:
+            continue
+        # of a queue: it has all of them, and multiplies them by the slots
+        limit = re.fullmatch("[hs]_(?!rt$).*", name)
+        per[name] = per[short] = "slot" if consumed == "YES" or consumed == "NO" and limit else "job"
+        if consumed != "NO":
+            consumable += [name, short]
+        if requestable != "NO" and (limit or not hosts or name in given):
+            offered += [name, short]
+        for what, kinds in (("memory", ["MEMORY"]), ("cuda", ["INT", "RSMAP"])):
+            place = fit(what, name)
+            if name in offered and relation == "<=" and kind in kinds and place is not None:
+                rank[what].append((consumed == "NO", requestable != "FORCED", place, name))
+    used = re.sub(r"[\[\],=]", " ", " ".join(re.findall("^pe_list(.*)", lines, re.MULTILINE))).split()
+    environments = []
+    for name, rule in zip(names, rules):
+        rule = "".join(re.findall(r"^allocation_rule +(\S+)", rule, re.MULTILINE))
+        usual = re.search("smp|shm|thread|omp|openmp|multi|local|single", name)
+        environments += [(rule != "$pe_slots", name not in used, not usual, name, rule)] if rule else []
+    return {
+        "version": "".join(version.splitlines()[:1]).strip(),
+        **{what: [name for *_, name in sorted(found)] for what, found in rank.items()},
+        "offered": offered,
+        "consumable": consumable,
+        "per": per,
+        "parallel_environments": {name: rule for *_, name, rule in sorted(environments)},
+        "queues": re.findall(r"^qname +(\S+)", lines, re.MULTILINE),
+    }
+
+
+def slurm_offers(engine):
+    """What a Slurm offers; see the man page sinfo.
+
+    partitions: a dict of the states of their nodes; gres: all generic resources, a type as gpu:a100.
+    """
+    version, nodes = ask(
+        engine,
+        "sinfo --version",
+        # variables that would leave out some of it, or add to it
+        "env -u SINFO_PARTITION -u SINFO_SORT -u SINFO_FEDERATION sinfo --all --noheader --format=%R|%T|%G",
+    )
+    partitions, gres = {}, {}
+    for line in nodes.splitlines():
+        if line.count("|") != 2:
+            continue
+        partition, state, resources = line.split("|")
+        partitions.setdefault(partition, []).append(state)
+        resources = re.sub(r"\([^)]*\)", "", resources)  # as in gpu:a100:4(S:0-1),shard:8
+        for name, kind in re.findall(r"(?:^|,)([^:,]+)(?::([^:,]*[^:,0-9][^:,]*))?", resources):
+            gres |= {name: True} | ({f"{name}:{kind}": True} if kind else {})
+    places = {name: fit("cuda", name.partition(":")[0]) for name in gres}
+    cuda = sorted((name for name in gres if places[name] is not None), key=lambda name: (places[name], ":" in name))
+    return {"version": version.strip(), "partitions": partitions, "gres": list(gres), "cuda": cuda}
+
+
+def never(engine, job_id):
+    """Why a job that waits can never run at this site, in the scheduler's words; empty if it can, or nobody knows."""
+    if engine.name == "slurm":
+        reason = engine.why(job_id, "PENDING")
+        return reason if re.search(NEVER, reason) else ""
+    if engine.name != "gridengine":
+        return ""
+    # v: if the cluster were empty. It knows no load values, such as mem_free; p, as things are, does.
+    empty, now = ask(engine, f"qalter -w v {job_id}", f"qalter -w p {job_id}", refusals=True)
+    unsure = "unknown resource" in empty and "unknown resource" not in now
+    busy = re.search("disabled|suspended|state|temporar|calendar", empty)
+    if unsure or busy or "no suitable queues" not in empty:
+        return ""
+    return "; ".join(re.findall(r"(?:^|says: )Job [0-9]+ (.*)$", empty, re.MULTILINE)[:3]) or "no queue is suitable"
+
+
+# --- The checks -------------------------------------------------------------------------------------------------------
+
+
 def doctor(submit=False, timeout=300):
     """Print what each check finds; returns the exit code, 1 if something is wrong."""
     grid.CALL_TIMEOUT = 20  # somebody is waiting
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # else it is meant to be ignored, as nohup does
+            signal.signal(number, give_up)
     os.chdir(PROJECT)
     sys.stdout.reconfigure(errors="backslashreplace")
     colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -38,14 +178,21 @@ def doctor(submit=False, timeout=300):
     here = os.environ.get("PATH", "").split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join(path for path in here if path != str(PROJECT / "env" / "bin"))
     count = dict.fromkeys(COLORS, 0)
-    for level, subject, text, mend in checks(submit, timeout):
-        count[level] += 1
-        word = f"\033[{COLORS[level]}m{level}\033[0m" if colored else level
-        line = f"{text}. {mend}" if mend else text
-        print(f"{word}{' ' * (9 - len(level))}{subject:13}{' '.join(line.split())}", flush=True)
+    with closing(checks(submit, timeout)) as findings:  # so that they clean up at once, whatever happens here
+        for level, subject, text, mend in findings:
+            count[level] += 1
+            word = f"\033[{COLORS[level]}m{level}\033[0m" if colored else level
+            line = f"{text}. {mend}" if mend else text
+            print(f"{word}{' ' * (9 - len(level))}{subject:13}{' '.join(line.split())}", flush=True)
     wrong, warnings = count["wrong"], count["warning"]
     print(f"\n{wrong} wrong, {warnings} to be warned of" if wrong or warnings else "\nall is well")
     return 1 if wrong else 0
+
+
+def give_up(number, frame):
+    """End as by Ctrl-C, which stops a job that was submitted and removes its folder."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def checks(submit, timeout):
@@ -64,7 +211,7 @@ def checks(submit, timeout):
             yield finding
     if answers:
         names = slurm_names if engine.name == "slurm" else grid_engine_names
-        yield from guarded("names", names(engine, engine.offers()))
+        yield from guarded("names", names(engine, offers(engine)))
     if writable:
         yield from guarded("environment", environment())
     else:
@@ -193,6 +340,13 @@ def slurm_names(engine, offers):
     if not offers["partitions"]:
         yield Finding("warning", "names", "sinfo does not tell what the site has; names are not checked")
         return
+    partition = engine.site.get("partition")
+    asked = [name for name in (partition or "").split(",") if name in offers["partitions"]] or offers["partitions"]
+    states = sorted({state for name in asked for state in offers["partitions"][name]})
+    if all(re.fullmatch(TAKES_NONE, state) for state in states):
+        mend = "Jobs wait until those who run the site have mended that: sinfo -R says why"
+        where_to = f" of partition {partition}" if partition else ""
+        yield Finding("warning", "nodes", f"no node{where_to} takes jobs now: all are {', '.join(states)}", mend)
     name, best = engine.site.get("cuda", "gpu"), (offers["cuda"] + [None])[0]
     if name in offers["gres"]:
         yield Finding("ok", "cuda", f"{name} is there (sinfo -o %G)")
@@ -201,7 +355,7 @@ def slurm_names(engine, offers):
         mend = "Jobs run without GPUs here; those that ask for one are refused"
         mend = f'Write cuda = "{best}" {where}' if best else mend
         yield Finding(level, "cuda", f"this Slurm has no GRES {name} (sinfo -o %G)", mend)
-    yield from chosen("partition", engine.site.get("partition"), offers["partitions"], where, "sinfo")
+    yield from chosen("partition", partition, list(offers["partitions"]), where, "sinfo")
 
 
 def chosen(key, setting, there, where, command):
@@ -313,19 +467,24 @@ class Trial:
         self.job = grid.submit_script(__file__, [str(REQUIREMENTS)], activation(), **how, **resources)
 
     def __exit__(self, kind, error, traceback):
-        job, exit_code = self.job, None
-        if job:
+        job, exit_code, stopped = self.job, None, kind in (KeyboardInterrupt, GeneratorExit)
+        if stopped and not job:  # while it was being submitted
+            job = next((one for one in grid.jobs() if str(one.log_dir) == self.logs), None)
+            if job:
+                grid.look([job])  # finds its id, if the scheduler has it
+        if job and job.ids:
             exit_code = grid.look([job], ask=False)[0].record.get("exit")
             for _ in range(2 if exit_code is None else 0):  # in the background the second time kills it
                 try:
                     job.cancel()
-                    print(f"stopped the doctor's job {job.id}", file=sys.stderr) if kind is KeyboardInterrupt else None
+                    print(f"stopped the doctor's job {job.id}", file=sys.stderr) if stopped else None
                 except grid.GridError as trouble:
+                    stopped = False
                     print(trouble, file=sys.stderr)
                 if job.scheduler != "background":
                     break
                 time.sleep(0.5)
-        if not job or exit_code == 0 or job.scheduler == "background":
+        if not job or exit_code == 0 or stopped or job.scheduler == "background":
             for folder in (self.logs, job and job.folder):
                 shutil.rmtree(folder or "", ignore_errors=True)
         try:
@@ -346,7 +505,7 @@ class Trial:
             yield Finding("wrong", subject, f"no output of the job is to be seen in {self.job.stdout}", mend)
         elif report["problems"]:
             problems = ", ".join(report["problems"][:10]) + (", ..." if len(report["problems"]) > 10 else "")
-            mend = "make env brings it up to date" if (PROJECT / "env").exists() else "Install that into it"
+            mend = "make -B env brings it up to date" if (PROJECT / "env").exists() else "Install that into it"
             yield Finding("wrong", subject, f"{report['python']} on {report['host']} lacks packages: {problems}", mend)
         else:
             text = f"Python {report['version']} on {report['host']} has the {report['packages']} packages"
@@ -375,8 +534,8 @@ def stuck_jobs():
             words = f"is in error state: {grid.why(job, 'FAILED') or 'the scheduler does not say why'}"
         elif pending and job.id and asked < 10:  # a question that costs the scheduler something
             asked += 1
-            if never := grid._engine(job.scheduler).never(job.id):
-                words = f"waits for what the site can never give: {never}"
+            if reason := never(grid._engine(job.scheduler), job.id):
+                words = f"waits for what the site can never give: {reason}"
                 mend = f"make stop JOB={job.id}, and ask for what the site has (make grid ARGS=--help)"
         waiting, running = waiting + pending, running + any(status.state == "RUNNING" for status in statuses)
         if words:

@@ -1138,27 +1138,6 @@ class _Scheduler:
         """
         return {}
 
-    def never(self, job_id):
-        """Why a job that waits can never run at this site, in the scheduler's words; empty if it can, or nobody knows."""
-        return ""
-
-    def offers(self):
-        """What the site offers, a dict: see the schedulers. What their commands do not tell stays empty."""
-        return {"version": ""}
-
-    def _ask(self, *commands, refusals=False):
-        """What these commands print, all asked at the same time; of one that fails nothing, or what it refuses with."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        def ask(command):
-            try:
-                return _call(command.split(), self)
-            except SubmitError as error:
-                return str(error) if refusals else ""
-
-        with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(ask, commands))
-
 
 class _GridEngine(_Scheduler):
     """Sun/Univa/Altair/Open Grid Engine and their kin; see the man pages qsub, qstat, submit, sge_conf."""
@@ -1285,69 +1264,6 @@ class _GridEngine(_Scheduler):
         reasons = r"(?:^error reason +[0-9]+: +|^Job [0-9]+ |says: Job [0-9]+ )(.*)$"
         return "; ".join(re.findall(reasons, words, re.MULTILINE))
 
-    def never(self, job_id):
-        # v: if the cluster were empty. It knows no load values, such as mem_free; p, as things are, does.
-        empty, now = self._ask(f"qalter -w v {job_id}", f"qalter -w p {job_id}", refusals=True)
-        unsure = "unknown resource" in empty and "unknown resource" not in now
-        if (
-            unsure
-            or "no suitable queues" not in empty
-            or re.search("disabled|suspended|state|temporar|calendar", empty)
-        ):
-            return ""
-        return "; ".join(re.findall(r"(?:^|says: )Job [0-9]+ (.*)$", empty, re.MULTILINE)[:3]) or "no queue is suitable"
-
-    def offers(self):
-        """What the site offers; see the man pages complex, queue_conf, sge_pe.
-
-        version; memory and cuda: names of resources to ask for them with, the best first; of all resources, also by
-        their shortcuts, offered: those that jobs can ask for and get, consumable, and per: a dict, whether they count per
-        "slot" or "job"; parallel_environments: a dict, best first, of their allocation rules ($pe_slots keeps a job on one
-        host); queues.
-        """
-        version, table, hosts, queues, names = self._ask(
-            "qconf -help", "qconf -sc", "qhost -F", "qconf -sq *", "qconf -spl"
-        )
-        names, rules = names.split(), self._ask(*(f"qconf -sp {name}" for name in names.split()))
-        lines = re.sub(r"\\\n *", " ", queues)
-        # what hosts and queues have to give; [host=name=value] in a queue's is for one host
-        given = set(re.findall(r"\b[gh][a-z]:([^=\s]+)=", hosts))
-        for values in re.findall("^complex_values(.*)", lines, re.MULTILINE):
-            given |= set(re.findall(r"(?:\[[^=]*=)?([\w.-]+)=", values))
-        rank, per, consumable, offered = {"memory": [], "cuda": []}, {}, [], []
-        for line in table.splitlines():
-            name, short, kind, relation, requestable, consumed, *_ = (line.split() + [""] * 6)[:6]
-            if name.startswith("#") or not consumed:
-                continue
-            limit = re.fullmatch(
-                "[hs]_(?!rt$).*", name
-            )  # of a queue: it has all of them, and multiplies them by the slots
-            per[name] = per[short] = "slot" if consumed == "YES" or consumed == "NO" and limit else "job"
-            if consumed != "NO":
-                consumable += [name, short]
-            if requestable != "NO" and (limit or not hosts or name in given):
-                offered += [name, short]
-            for what, kinds, best in (("memory", ["MEMORY"], _MEMORY), ("cuda", ["INT", "RSMAP"], _CUDA)):
-                places = [i for i, pattern in enumerate(best) if re.fullmatch(pattern, name)]
-                good = name in offered and relation == "<=" and kind in kinds
-                if good and places and not re.search(_NEITHER[what], name):
-                    rank[what].append((consumed == "NO", requestable != "FORCED", places[0], name))
-        used = re.sub(r"[\[\],=]", " ", " ".join(re.findall("^pe_list(.*)", lines, re.MULTILINE))).split()
-        environments = []
-        for name, rule in zip(names, rules):
-            rule = "".join(re.findall(r"^allocation_rule +(\S+)", rule, re.MULTILINE))
-            usual = re.search("smp|shm|thread|omp|openmp|multi|local|single", name)
-            environments += [(rule != "$pe_slots", name not in used, not usual, name, rule)] if rule else []
-        return {
-            "version": "".join(version.splitlines()[:1]).strip(),
-            **{what: [name for *_, name in sorted(found)] for what, found in rank.items()},
-            "offered": offered,
-            "consumable": consumable,
-            "per": per,
-            "parallel_environments": {name: rule for *_, name, rule in sorted(environments)},
-            "queues": re.findall(r"^qname +(\S+)", lines, re.MULTILINE),
-        }
-
     def accounting(self, job_id):
         try:
             words = _call(["qacct", "-j", job_id], self)
@@ -1376,12 +1292,6 @@ class _GridEngine(_Scheduler):
 
     def cancel(self, ids, again):
         _call(["qdel", *ids], self)
-
-
-# How sites call memory and GPUs, the best first, and what is neither.
-_MEMORY = ["h_vmem", "mem|memory|ram", ".*mem.*|(.*_)?ram(_.*)?", "virtual_free|s_vmem|[hs]_rss"]
-_CUDA = ["gpu|cuda", "n?(gpu|cuda)s?", ".*(gpu|cuda|nvidia).*"]
-_NEITHER = {"memory": "total|used|swap|gpu|cuda|disk|tmp", "cuda": "mem|arch|util|temp|version|cap|load"}
 
 
 _CLUSTERS = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
@@ -1480,27 +1390,6 @@ class _Slurm(_Scheduler):
             return "; ".join(dict.fromkeys(line.strip("()") for line in words.splitlines()))
         except SubmitError:
             return ""
-
-    def never(self, job_id):
-        never = "Bad|Invalid|NotAllowed|NeverSatisfied|Partition(Node|Time)Limit|MaxMemPerLimit"
-        reason = self.why(job_id, "PENDING")
-        return reason if re.search(never, reason) else ""
-
-    def offers(self):
-        """What the site offers; see the man page sinfo.
-
-        version; partitions; gres: all generic resources, a type as gpu:a100; cuda: those of them that are GPUs, best first.
-        """
-        version, nodes = self._ask("sinfo --version", "sinfo --noheader --format=%R|%G")
-        partitions, gres = {}, {}
-        for line in nodes.splitlines():
-            partition, _, resources = line.partition("|")
-            partitions[partition] = True
-            resources = re.sub(r"\([^)]*\)", "", resources)  # as in gpu:a100:4(S:0-1),shard:8
-            for name, kind in re.findall(r"(?:^|,)([^:,]+)(?::([^:,]*[^:,0-9][^:,]*))?", resources):
-                gres |= {name: True} | ({f"{name}:{kind}": True} if kind else {})
-        cuda = [name for name in gres if re.match(_CUDA[-1], name)]
-        return {"version": version.strip(), "partitions": list(partitions), "gres": list(gres), "cuda": cuda}
 
     def accounting(self, job_id):
         # the controller remembers a job for some minutes; the database, where there is one, for ever

@@ -10,11 +10,12 @@ import time
 import tomllib
 from fractions import Fraction
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from baking import Project, without_schedulers
-from workplace import Folder
+from workplace import GRID, Folder, load
 
 GRID_ENGINE = "qsub qconf qhost qstat qalter qdel qacct"
 SLURM = "sbatch sinfo squeue scontrol scancel"
@@ -70,6 +71,13 @@ def on_path(tmp_path, environ):
     return make
 
 
+def site_offers(folder):
+    """What doctor.py finds out by means of this folder's grid.py."""
+    with mock.patch.dict(sys.modules, grid=folder.grid):
+        doctor = load(GRID.with_name("doctor.py"))
+    return doctor.offers(folder.grid._engine())
+
+
 def table(project):
     return tomllib.loads(project.read("pyproject.toml"))["tool"]["grid"]
 
@@ -104,7 +112,7 @@ def test_a_consumable_h_vmem_comes_first(bake, on_path, complexes, consumable, p
 def test_others_are_known_too_but_not_those_that_no_host_gives(complexes, tmp_path, monkeypatch):
     kinds = {"lab_mem": "MEMORY <= YES JOB 0 0", "lost_mem": "MEMORY <= YES YES 0 0", "gpus": "INT <= YES JOB 0 0"}
     complexes(kinds, "lab_mem=20G,gpus=2")
-    offers = Folder(tmp_path, monkeypatch, "gridengine").grid._engine().offers()
+    offers = site_offers(Folder(tmp_path, monkeypatch, "gridengine"))
     assert offers["memory"][:2] == ["mem", "lab_mem"] and "lost_mem" not in offers["memory"]
     assert offers["cuda"] == ["cuda", "gpus"]
     assert [offers["per"][name] for name in ("mem", "lab_mem", "lost_mem", "gpus")] == ["slot", "job", "slot", "job"]
@@ -200,6 +208,38 @@ def test_doctor_finds_jobs_that_are_stuck(doctor):
     ), done
 
 
+def test_doctor_finds_jobs_of_slurm_that_are_stuck(doctor, on_path):
+    doctor.project.environ["PATH"] = on_path(SLURM)
+    never = submit(doctor, cores=500)
+    limit = time.monotonic() + 30
+    while "PartitionConfig" not in doctor(GRID_ACTIVATE=READY).get("jobs", ""):
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+    found = wrong(doctor())
+    assert set(found) == {"jobs"}
+    assert found["jobs"].startswith(f"wrong {never} experiment waits for what the site can never give: PartitionConfig")
+
+
+def test_doctor_stopped_by_sigterm_takes_its_job_along(doctor, on_path):
+    """Of each engine: a job that waits for ever, because no environment is activated in time."""
+    for path in (None, on_path(SLURM)):
+        environ = doctor.project.environ | {"GRID_ACTIVATE": f'[ -n "$JOB_ID$SLURM_JOB_ID" ] && sleep 300; {READY}'}
+        environ |= {"PATH": path} if path else {}
+        command = [sys.executable, "gridctl.py", "doctor", "--submit"]
+        how = dict(cwd=doctor.project.path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, **how)
+        line = next(line for line in process.stdout if " submitted " in line)
+        number = re.search(r"job ([0-9]+) after", line)[1]
+        process.terminate()
+        assert process.wait(60) == 130
+        assert f"stopped the doctor's job {number}" in process.stderr.read()
+        limit = time.monotonic() + 60
+        while number in doctor.project.run(sys.executable, "-c", "import grid; grid.qstat()", **environ).stdout:
+            assert time.monotonic() < limit, "it is still in the queue"
+            time.sleep(0.5)
+        assert not list((doctor.project.path / ".grid").glob("*")), "it leaves nothing"
+
+
 def test_doctor_tells_what_is_missing_in_the_environment(doctor):
     assert "cannot be activated" in wrong(doctor(GRID_ACTIVATE="source environment/activate.sh"))["environment"]
     (doctor.project.path / "environment" / "requirements.txt").write_text("pytest\nno-such-package==1\n")
@@ -243,7 +283,7 @@ def site(tmp_path, monkeypatch, complexes):
 
 def choose(folder, resource):
     """Write what the site itself says of a resource into [tool.grid]."""
-    per = folder.grid._engine().offers()["per"][resource]
+    per = site_offers(folder)["per"][resource]
     text = f'[tool.grid.gridengine]\nmemory = "{resource}"\nmemory_per = "{per}"\nparallel_environment = "smp"\n'
     folder.write("pyproject.toml", text)
     return per

@@ -4,17 +4,8 @@ import re
 
 import pytest
 
-# Prints what squeue would for these rows, in the format that it is asked for.
-SQUEUE = """
-import sys
-format = sys.argv[sys.argv.index("--format") + 1]
-for row in ROWS:
-    line = format
-    for letter, value in zip("FKTrSVNjo", row):
-        line = line.replace("%" + letter, value)
-    print(line)
-"""
-TIME = "2026-01-02T03:04:05"
+import sites
+from sites import row
 
 
 @pytest.fixture
@@ -23,8 +14,7 @@ def slurm(folder, monkeypatch):
     monkeypatch.setenv("GRID_SCHEDULER", "slurm")
 
     def squeue(*rows):
-        folder.write("squeue.py", f"ROWS = {list(rows)!r}\n{SQUEUE}")
-        folder.program("squeue", 'echo "$@" >>asked; python3 squeue.py "$@"')
+        folder.program("squeue", f'echo "$@" >>asked; {sites.squeue(list(rows))}')
 
     folder.squeue = squeue
     squeue()
@@ -34,10 +24,6 @@ def slurm(folder, monkeypatch):
     folder.write("worker.py", "")
     folder.grid.GRACE = 0
     return folder
-
-
-def row(number="41", index="N/A", word="PENDING", reason="None", name="worker", script="/x/job.sh", host="node1"):
-    return (number, index, word, reason, TIME, TIME, host, name, script)
 
 
 def submit(slurm, **keywords):
