@@ -208,6 +208,18 @@ def test_the_table_has_parameters_duration_and_job(results):
     assert "4711" not in results.compare("--job", "12").stdout
 
 
+def test_the_runs_of_one_job_are_those_of_its_retries_too(furnished):
+    project = furnished()
+    project.run("make", "grid", "ARGS=--epochs 1 2 --wait", **BACKGROUND)
+    project.run("make", "local", "ARGS=--epochs 1")
+    again = "import grid; job = grid.jobs()[0].resubmit(failed=False).wait(); print(*job.ids)"
+    ids = project.run("bash", "-c", f"source environment/activate.sh && python -c '{again}'").stdout.split()
+    for job in (*ids, "my_script"):
+        output = project.run("make", "results", f"ARGS=--job {job}").stdout
+        assert output.startswith("4 runs"), job
+        assert set(re.findall(r" (\d+)\.[12] +\d+-", output)) == set(ids)
+
+
 def test_broken_runs_are_listed_and_do_no_harm(results):
     results.add({"rate": 0.1}, {"accuracy": 0.5})
     broken = [results.add({"rate": 0.2}, {"accuracy": 0.6}) for _ in range(5)]

@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+import grid
 from sweep import LESS_IS_BETTER, best_first, choose_metric, read_runs, swept, text, text_of_metric, text_of_seconds
 
 CURVES = 5  # how many of the best runs the picture of learning curves shows
@@ -24,13 +25,16 @@ def main():
     parser = argparse.ArgumentParser(description="Compare all runs: a table, a CSV file and pictures.")
     parser.add_argument("--metric", help="the metric to compare by; by default accuracy, or else the first")
     parser.add_argument("--rows", type=int, default=20, help="how many runs to print, 20 by default; the file has all")
-    parser.add_argument("--job", help="only the runs of this job")
+    parser.add_argument("--job", help="only the runs of this job, an id or a name, with its retries")
     parser.add_argument("--root", type=Path, default="results", help="the folder of the runs, results by default")
     options = parser.parse_args()
 
     results, unfinished, broken = read_runs(options.root)
     if options.job:
-        results = [one for one in results if one.about.get("job") == options.job]
+        # all of its pieces and retries, which have ids of their own
+        folders = {job.folder.name for job in grid.jobs() if options.job in (*job.ids, job.name)}
+        about = [(one, one.about) for one in results]
+        results = [one for one, facts in about if facts.get("submission") in folders or facts.get("job") == options.job]
     if results:
         try:
             metric = choose_metric(results, options.metric)

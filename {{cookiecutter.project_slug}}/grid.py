@@ -48,7 +48,12 @@ class ArgumentError(GridError, TypeError):
 
 
 class SubmitError(GridError):
-    """The scheduler is missing, does not answer or refuses; its own words are in the text."""
+    """The scheduler is missing, does not answer or refuses; its own words are in the text.
+
+    Attribute: job, the Job if some of its tasks are submitted, else None.
+    """
+
+    job = None
 
 
 class Unreachable(SubmitError):
@@ -145,7 +150,8 @@ def submit_array(path, tasks, activate="", *, max_running=None, **keywords):
 
     Raises:
         ArgumentError: an argument cannot be used; the text names the task. Nothing is submitted.
-        SubmitError: the scheduler is missing or refuses. If it took some tasks and refuses others, the text says so.
+        SubmitError: the scheduler is missing or refuses. If it took some tasks and refuses others, the text says so, and
+            the error's `job` is the Job with those that it took.
     """
     defaults = submit_script.__kwdefaults__
     if unknown := keywords.keys() - defaults.keys():
@@ -273,8 +279,10 @@ def qdel(job=None, scheduler=None):
         # a job of this project knows its scheduler; another one may have another job with the same id
         ours = one if isinstance(one, Job) else mine.get(str(one))
         name = ours.scheduler if ours and not scheduler else _engine(scheduler).name
-        _check("job", one, not ours or ours.ids, "one that was submitted")
-        chosen.setdefault(name, {}).update(dict.fromkeys(ours.ids if ours else [str(one)], ours))
+        _check("job", one, not ours or ours.ids or ours.being_submitted(), "one that was submitted")
+        chosen.setdefault(name, {}).update(
+            dict.fromkeys((ours.ids or [str(ours.folder)]) if ours else [str(one)], ours)
+        )
     for name in [_engine(scheduler).name] if job is None else chosen:
         engine = _engine(name)
         queue = engine.queue()
@@ -286,10 +294,13 @@ def qdel(job=None, scheduler=None):
             found = chosen[name]
         if unknown := [number for number in found if number not in queue and not found[number]]:
             raise SubmitError(f"there is no job {', '.join(unknown)} of yours in {name}; qstat shows those that are")
-        live = chosen[name] = [number for number in found if number in queue]
+        live = [number for number in found if number in queue or found[number] and found[number].being_submitted()]
         ours = {id(found[number]): found[number] for number in live if found[number]}.values()
-        before = [(job, job.cancelled()) for job in ours]
+        before, known = [(job, job.cancelled()) for job in ours], {number for job in ours for number in job.ids}
         again = len(ours) > 0 and not any([job.mark_cancelled() for job in ours])
+        # of a job that another process still submits, what it has got meanwhile; it sees the mark and stops the rest
+        late = [number for job in ours for number in job.refresh().ids if number not in known]
+        live = chosen[name] = [number for number in live if number in queue] + late
         try:
             if live:
                 engine.cancel(live, again)
@@ -647,7 +658,7 @@ if [ -n "$grid_record" ]; then
     mkdir -p "$grid_folder/records"
     for old in "${grid_record%.running}".*; do
         # the same job under another id has come before this one: nothing runs twice
-        [ ! -e "$old" ] || grep -qx "id: $grid_id" "$old" || exit 0
+        [ ! -e "$old" ] || grep -qx "id: $grid_id" "$old" || exit 1
     done
     rm -f "${grid_record%.running}".exit-* # of a run that the scheduler has begun anew
     printf '%s: %s\n' id "$grid_id" host "$HOSTNAME" started "$(date +%Y-%m-%dT%H:%M:%S%z)" >"$grid_record"
@@ -665,20 +676,21 @@ fi
 
 # 4. The jobs before this one. The scheduler lets it begin when they have ended, however; their records tell how.
 shopt -s nullglob
-grid_ended() { # how many tasks of a job have ended, or have ended so: grid_ended FOLDER CODE
-    local ends=("$1/records/"*.exit-$2)
-    ends=("${ends[@]##*/}")
-    printf '%s\n' "${ends[@]%%.*}" | sort -u | grep -c .
+grid_count() { # sets ended and well: how many tasks of a job have ended, in their newest attempt, and how many did well
+    local names=("$1/records/"*)
+    read -r ended well < <(printf '%s\n' "${names[@]##*/}" | awk -F. '
+        $2 + 0 >= newest[$1] { newest[$1] = $2 + 0; end[$1] = $3 }
+        END { for (task in end) { ended += end[task] ~ /^exit-/; well += end[task] == "exit-0" }; print ended + 0, well + 0 }')
 }
 for number in "${!after[@]}"; do
     for try in {1..10}; do # a record may be late on a slow file system
-        while runs ${after_ids[number]} && [ "$(grid_ended "${after[number]}" "*")" -lt "${after_tasks[number]}" ]; do
+        while grid_count "${after[number]}"; [ "$ended" -lt "${after_tasks[number]}" ] && runs ${after_ids[number]}; do
             sleep 0.5
         done
-        [ "$(grid_ended "${after[number]}" "*")" -lt "${after_tasks[number]}" ] || break
+        [ "$ended" -lt "${after_tasks[number]}" ] || break
         sleep 0.5
     done
-    [ "$(grid_ended "${after[number]}" 0)" -ge "${after_tasks[number]}" ] ||
+    [ "$well" -ge "${after_tasks[number]}" ] ||
         grid_fail "job ${after_ids[number]}, on which this one waits, did not succeed: ${after[number]}"
 done
 shopt -u nullglob
@@ -925,11 +937,12 @@ def _submit(path, lines, activate, array, max_running, name, log_dir, after, sch
     engine.command(record, request, [], 0)  # what the engine refuses is refused before anything is written
     job = Job(_new_folder(record["name"], make=True), record)
     try:
-        if snapshot:
-            record["snapshot"], record["snapshot_without"] = _snapshot(script, job.folder)
-        _save(job.folder / "tasks.txt", "".join(line + "\n" for line in lines))
-        job.save()
-        _submit_pieces(engine, job, list(range(1, len(lines) + 1)), request, 1)
+        with job.lock():
+            if snapshot:
+                record["snapshot"], record["snapshot_without"] = _snapshot(script, job.folder)
+            _save(job.folder / "tasks.txt", "".join(line + "\n" for line in lines))
+            job.save()
+            _submit_pieces(engine, job, list(range(1, len(lines) + 1)), request, 1)
     except (OSError, ArgumentError, _Refused) as error:
         shutil.rmtree(job.folder, ignore_errors=True)  # nothing half-submitted is left
         if isinstance(error, ArgumentError):
@@ -941,13 +954,13 @@ def _submit(path, lines, activate, array, max_running, name, log_dir, after, sch
 
 
 def _submit_pieces(engine, job, tasks, request, attempt):
-    """Hand tasks, a list of their numbers, to the scheduler, in as few pieces as it takes.
+    """Hand tasks, a list of their numbers, to the scheduler, in as few pieces as it takes. The job's lock must be held.
 
     Raises _Refused or OSError if none of them is submitted, SubmitError if some are.
     """
-    record, most, left = job.record, engine.usual_most, tasks
+    record, most, left, marks = job.record, engine.usual_most, tasks, job.cancelled()
     if len(tasks) > most:
-        most = engine.most_tasks()
+        most = max(1, engine.most_tasks())
     while left:
         piece, hold = _new_piece(job, left[:most], attempt)
         command = engine.command(record, request, hold, piece["tasks"] if record["array"] else 0)
@@ -964,19 +977,29 @@ def _submit_pieces(engine, job, tasks, request, attempt):
             job.save()
             if piece["tasks"] > 1 and re.search(engine.too_many, str(error)):
                 site = engine.most_tasks()
-                most = site if site < piece["tasks"] else piece["tasks"] // 2
+                most = site if 0 < site < piece["tasks"] else piece["tasks"] // 2
                 continue
             if left is tasks:
                 raise
-            raise SubmitError(
+            trouble = SubmitError(
                 f"{len(tasks) - len(left)} of {len(tasks)} tasks are submitted, as {job}; but then: {error}\n"
                 f"To submit those later: job.resubmit(), or python gridctl.py retry {job.id}"
-            ) from None
+            )
+            trouble.job = job
+            raise trouble from None
         try:
             job.save()
         except OSError:  # the disk is full, say; the id will be found again
             pass
         left = left[most:]
+        if job.cancelled() != marks:  # another process was told to stop it, and could not know this piece
+            try:
+                engine.cancel([piece["id"]], False)
+            except SubmitError:  # it did
+                pass
+            trouble = SubmitError(f"{job} was stopped while it was submitted; {len(left)} tasks were not sent any more")
+            trouble.job = job
+            raise trouble
 
 
 def _new_piece(job, tasks, attempt):
@@ -985,8 +1008,8 @@ def _new_piece(job, tasks, attempt):
     stem = "job" if number == 1 else f"job-{number}"
     piece = {"id": None, "attempt": attempt, "tasks": len(tasks), "script": f"{stem}.sh", "map": f"{stem}.map"}
     hold = [number for earlier in job.record["after"] for number in earlier["ids"]]
-    if job.record["max_running"] and before and before[-1]["attempt"] == attempt:
-        hold = [before[-1]["id"]]  # the scheduler counts within a piece: the pieces run one after the other
+    if job.record["max_running"] and before and before[-1]["id"]:
+        hold.append(before[-1]["id"])  # the scheduler counts within a piece: the pieces run one after the other
     return piece, hold
 
 
@@ -1149,7 +1172,7 @@ class _GridEngine(_Scheduler):
     answer = r"^([0-9]+)(?:\.[0-9]+-[0-9]+:[0-9]+)?$"  # of qsub -terse; whole lines only, for sites print notices too
     unreachable = "unable to (send message to|contact) qmaster|commlib error|got (send|select|read) error|timeout"
     not_sent = "unable to (send message to|contact) qmaster|Connection refused"
-    too_many = "tasks|jobs are allowed|job limit|too many"
+    too_many = "more than .*tasks|jobs are allowed|job limit|too many"
     usual_most = 75_000  # max_aj_tasks, see the man page sge_conf
 
     def __init__(self, settings):
@@ -1376,7 +1399,7 @@ class _Slurm(_Scheduler):
                 reason = "held"
             elif state == "RUNNING":
                 reason = {"SUSPENDED": "suspended", "STOPPED": "suspended"}.get(word, "")
-            elif reason in ("None", "Priority", "Resources"):
+            elif reason in ("None", "Priority", "Resources", "JobArrayTaskLimit"):
                 reason = ""
             since = submitted if state == "PENDING" else started
             row = {"indexes": None if index == "N/A" else _numbers(index), "name": name, "state": state, "word": word}
@@ -1453,7 +1476,9 @@ class _Background(_Scheduler):
 
         room = record["max_running"] or max(1, (os.cpu_count() or 1) // request["cores"])
         many = (
-            f"last={tasks}; trap last=0 USR2; for ((index = 1; index <= last; index++)); do\n"
+            f"last={tasks}; trap last=0 USR2; for id in {' '.join(hold)}; do\n"
+            '    while [ "$last" -gt 0 ] && ps -ww -o args= -p "$id" | grep -q "/job[-0-9]*\\.sh$"; do sleep 0.5; done\n'
+            "done; for ((index = 1; index <= last; index++)); do\n"
             '    GRID_BACKGROUND=$$ index=$index bash "$0" &\n'
             f'    while [ "$(jobs -rp | wc -l)" -ge {room} ]; do wait -n; done\n'
             'done; while [ -n "$(jobs -rp)" ]; do wait; done'
@@ -1575,9 +1600,9 @@ def _decide(record, queue, accounting=None, cancelled=False):
         return Status(so_far, None, "the scheduler does not answer", record)
     if queue == "submitting":
         return Status("PENDING", None, "being submitted", record)
-    if queue == "unsubmitted":
+    if queue == "unsubmitted" and not cancelled:
         return Status("FAILED", None, "it never reached the scheduler: the submission was interrupted", record)
-    if queue != "gone":
+    if queue not in ("gone", "unsubmitted"):
         state = "CANCELLED" if cancelled and queue["state"] == "FAILED" else queue["state"]
         return Status(state, None, queue["reason"], record)
     if cancelled:
@@ -1613,7 +1638,7 @@ def look_at_tasks(jobs, ask=True):
     """
     import time
 
-    found = {id(job): _judge(job)[0] for job in jobs}
+    found = {id(job): _judge(job.refresh())[0] for job in jobs}
     unsure = [job for job in jobs if ask and any(status.state in LIVE for status in found[id(job)])]
     queues = {}
     for name in {job.scheduler for job in unsure}:
@@ -1639,7 +1664,7 @@ def look_at_tasks(jobs, ask=True):
                 left.append((job, gone))
         if not any(patience for _, gone in left for *_, patience in gone) or time.monotonic() > end:
             for job, gone in left:
-                _conclude(job, gone, found[id(job)])
+                _conclude(job, gone, found[id(job)], queues[job.scheduler])
             break
         unsure = [job for job, _ in left]
         time.sleep(0.25)
@@ -1677,6 +1702,8 @@ def _judge(job, queue=None):
                 row = rows.get((piece["id"], index), "gone")
             else:
                 row = submission = submission or job.submission()
+                if not piece and job.holds_lock():  # this process is about to run again what was not submitted
+                    row = "unsubmitted"
             if row == "gone":
                 gone.append((task, piece, index, bool(record) or (task, attempt) not in cancelled))
                 row = None
@@ -1687,7 +1714,7 @@ def _judge(job, queue=None):
     return statuses, gone
 
 
-def _conclude(job, gone, statuses):
+def _conclude(job, gone, statuses, queue):
     """Decide on tasks that have left the queue without a record of their end, and write the verdicts down."""
     engine, cancelled, told = _engine(job.scheduler), job.cancelled(), {}
     for task, piece, index, _ in gone:
@@ -1697,6 +1724,10 @@ def _conclude(job, gone, statuses):
             told[number] = engine.accounting(number)
         record = job.read_record(task) if statuses[task - 1].state == "RUNNING" else {}
         end = told.get(number, {}).get(index)
+        if record.get("id", number) != number:  # it runs under another id: the scheduler got it twice
+            if record["id"] in queue:
+                continue
+            end = None
         statuses[task - 1] = _decide(record, "gone", end, was_cancelled)
     ended = [(task, piece) for task, piece, *_ in gone if statuses[task - 1].state not in LIVE]
     job.save_verdicts([(statuses[task - 1], piece["attempt"], task) for task, piece in ended])
@@ -1757,7 +1788,8 @@ def why(job, state):
 
 def _epitaph(job, status):
     """What JobFailed says of a job: its end, and the last lines of its log, or of that of the first task that failed."""
-    log, text = job, f"job {job.id} {job.name} is {status.state}: {status.reason}; exit code {status.exit_code}."
+    code = "" if status.exit_code is None else f"; exit code {status.exit_code}"
+    log, text = job, f"job {job.id} {job.name} is {status.state}: {status.reason}{code}."
     if job.record["array"] and status.state == "FAILED":
         log = next(task for task in job.tasks if task.state == "FAILED")
         text += f" Task {log.number}: {log.reason}."
@@ -1845,11 +1877,12 @@ class Job(_Logged):
         from pathlib import Path
 
         self.folder = Path(folder)
-        self.record = record or _load(os.path.join(folder, "record.json"))
+        self._stamp = None if record else self._stamp_of_record()
+        self.record = record or _load(self.folder / "record.json")
         self.name, self.scheduler = self.record["name"], self.record["scheduler"]
         self.log_dir = Path(self.record["log_dir"], self.folder.name if self.record["array"] else "")
         self.tasks = [Task(self, number) for number in range(1, self.record["tasks"] + 1)]
-        self._places, self.looked = (0, {}), (float("-inf"), [])
+        self._places, self._lock, self.looked = None, None, (float("-inf"), [])
         self._read_ids()
 
     ids = property(lambda self: [piece["id"] for piece in self.record["pieces"] if piece["id"]])
@@ -1881,7 +1914,7 @@ class Job(_Logged):
             yield self._count(known[id(self)])
 
     def as_completed(self, timeout=None):
-        """Yield each Task as it ends, however; raises JobTimeout after timeout seconds."""
+        """Yield each Task as it ends, however, and once, even if it runs again; raises JobTimeout after timeout seconds."""
         told = set()
         for known in _polls([self], timeout):
             for task, status in zip(self.tasks, known[id(self)]):
@@ -1893,7 +1926,7 @@ class Job(_Logged):
         """Stop the job; see qdel. One that has ended already stays as it is."""
         state, _, reason, _ = self.status
         if state in LIVE or "error state" in reason:
-            if not self.id:
+            if not self.id and not self.being_submitted():
                 raise SubmitError(f"the job in {self.folder} cannot be stopped: its id is not known (yet)")
             qdel(self)
 
@@ -1908,32 +1941,39 @@ class Job(_Logged):
         """
         if unknown := changes.keys() - set(ASKED):
             raise ArgumentError(_unknown_keywords(unknown, ASKED, "resubmit takes", "failed"))
-        if os.path.exists(self.folder / "record.json"):
-            self.record = _load(self.folder / "record.json")  # another process may have run it again
-            self._read_ids()
-        statuses, engine = look_at_tasks([self])[0], _engine(self.scheduler)
-        ended = ("FAILED", "CANCELLED") + ("DONE",) * (not failed)
+        usual = {key: submit_script.__kwdefaults__[key] for key in ASKED}
+        changes = {key: value for key, value in _request(**usual | changes).items() if key in changes}
+        with self.lock():
+            self._reload()
+            self._resubmit(("FAILED", "CANCELLED") + ("DONE",) * (not failed), changes)
+        return self
+
+    def _resubmit(self, ended, changes):
+        """Run again the tasks in these states."""
+        record, engine = self.record, _engine(self.scheduler)
+        statuses = look_at_tasks([self])[0]
         tasks = [number for number, status in enumerate(statuses, 1) if status.state in ended]
         if not tasks:
             raise GridError(f"{self} has no task to run again: {_overall(self, statuses).reason or statuses[0].state}")
+        request = (record["retries"] or [record])[-1]["request"] | changes
+        provenance = _provenance(_script_path(record.get("snapshot") or record["script"]))
+        engine.command(record, request, [], 0)  # what the engine refuses is refused before anything is done
+        for before in record["after"]:  # they may have run again as well
+            if os.path.exists(os.path.join(before["folder"], "record.json")):
+                before["ids"] = Job(before["folder"]).ids
         # what is in error state still is in the queue: it must not run as well
         stuck = [self.places()[task] for task in tasks if "error state" in statuses[task - 1].reason]
         if stuck:
-            ids = [engine.task(piece["id"], index) if self.record["array"] else piece["id"] for piece, index in stuck]
+            ids = [engine.task(piece["id"], index) if record["array"] else piece["id"] for piece, index in stuck]
             engine.cancel(ids, False)
-        earlier = (self.record["retries"] or [self.record])[-1]["request"]
-        usual = {key: submit_script.__kwdefaults__[key] for key in ASKED}
-        request = earlier | {key: value for key, value in _request(**usual | changes).items() if key in changes}
-        retry = {"request": request, "provenance": _provenance(self.record["script"]), "tasks": len(tasks)}
-        self.record["retries"].append(retry)
+        record["retries"].append({"request": request, "provenance": provenance, "tasks": len(tasks)})
         self.looked = float("-inf"), []
         try:
             _submit_pieces(engine, self, tasks, request, self.attempt)
         except (_Refused, ArgumentError, OSError):
-            self.record["retries"].pop()
+            record["retries"].pop()
             self.save()
             raise
-        return self
 
     def _log_file(self, letter):
         return self.tasks[0]._log_file(letter)
@@ -1944,6 +1984,67 @@ class Job(_Logged):
         import json
 
         _save(self.folder / "record.json", json.dumps(self.record, indent=2, ensure_ascii=False) + "\n")
+        self._stamp, self._places = self._stamp_of_record(), None
+
+    def _stamp_of_record(self):
+        """What tells that record.json is another one than before; None if there is none."""
+        try:
+            stat = os.stat(self.folder / "record.json")
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_ino
+
+    def refresh(self):
+        """Read again what another process may have added, a retry or a piece; returns the job."""
+        if not self.holds_lock() and self._stamp_of_record() not in (None, self._stamp):
+            self._reload()
+        return self
+
+    def _reload(self):
+        try:
+            self._stamp, self.record = self._stamp_of_record(), _load(self.folder / "record.json")
+        except (OSError, ValueError):  # removed; what is known stays known
+            return
+        self._places = None
+        self._read_ids()
+
+    def lock(self):
+        """The lock of the one process that may submit tasks, an open file: with job.lock(). It ends with the process."""
+        import fcntl
+        import time
+
+        try:
+            self._lock = open(self.folder / "lock", "a")
+        except OSError as error:
+            raise SubmitError(f"nothing can be submitted from {self.folder}: {error}") from None
+        for left in reversed(range(20)):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:  # being_submitted asks by locking it for a moment
+                if not left:
+                    self._lock.close()
+                    raise SubmitError(f"another process submits tasks of {self} just now: try again later") from None
+                time.sleep(0.05)
+            except OSError:  # a file system without locks
+                break
+        return self._lock
+
+    def holds_lock(self):
+        return bool(self._lock) and not self._lock.closed
+
+    def being_submitted(self):
+        """Whether a process submits tasks of this job at this moment; None if nobody can tell."""
+        import fcntl
+
+        try:
+            with open(self.folder / "lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        return False
 
     def know_id(self, piece, number):
         """Keep an id that was found again, in a file of its own, for record.json belongs to the process that submits."""
@@ -1970,11 +2071,10 @@ class Job(_Logged):
 
     def places(self):
         """Where each task's newest attempt is: its number -> (piece, index there)."""
-        pieces = self.record["pieces"]
-        if self._places[0] != len(pieces):
-            places = {task: (piece, index) for piece in pieces for index, task in enumerate(self.map(piece), 1)}
-            self._places = len(pieces), places
-        return self._places[1]
+        if self._places is None:
+            pieces = self.record["pieces"]
+            self._places = {task: (piece, index) for piece in pieces for index, task in enumerate(self.map(piece), 1)}
+        return self._places
 
     def recent_statuses(self):
         """The Status of each task, as it was a second ago at most."""
@@ -1997,7 +2097,8 @@ class Job(_Logged):
         before = self.cancelled()
         if marks is None:
             live = {task for task, status in enumerate(_judge(self)[0], 1) if status.state in LIVE}
-            marks = before | {(task, piece["attempt"]) for task, (piece, _) in self.places().items() if task in live}
+            attempts = {task: piece["attempt"] for task, (piece, _) in self.places().items()}
+            marks = before | {(task, attempts.get(task, self.attempt)) for task in live}
         if marks == before or not os.path.isdir(self.folder):
             return False
         by_attempt = {}
@@ -2010,18 +2111,15 @@ class Job(_Logged):
         """Of tasks whose id nobody knows: whether they are on the way to the scheduler, "submitting" or "unsubmitted"."""
         import platform
         import time
-        from datetime import datetime
 
+        busy = not self.holds_lock() and self.being_submitted()
+        if busy:
+            return "submitting"
+        # the submitter is no more, but a qsub that it had called may still be at work
         origin = (self.record["retries"] or [self.record])[-1]["provenance"]
-        age = time.time() - datetime.fromisoformat(origin["submitted"]).timestamp()
-        try:
-            if origin["host"] == platform.node():
-                os.kill(origin["pid"], 0)
-        except ProcessLookupError:  # but a qsub that it had called may still be at work
-            return "submitting" if age < GRACE else "unsubmitted"
-        except PermissionError:
-            pass
-        return "submitting" if age < RETRY_FOR + 2 * CALL_TIMEOUT else "unsubmitted"
+        here = busy is False and origin["host"] == platform.node()  # elsewhere locks may not be seen
+        age = time.time() - (self._stamp_of_record() or (0,))[0] / 1e9
+        return "submitting" if age < (GRACE if here else RETRY_FOR + 2 * CALL_TIMEOUT) else "unsubmitted"
 
     def read_records(self, refresh=False):
         """What the tasks have written down: task -> (attempt, name of the file, fields), of the newest attempt.
@@ -2127,7 +2225,9 @@ def _run(folder, task):
         _note("reason", f"the script cannot be read: {error}")
         sys.exit(f"grid: the script cannot be read: {error}")
 
-    if _digest(source) != (record["retries"] or [record])[-1]["provenance"]["script_sha256"]:
+    # the name of the record tells the attempt; by hand it is the newest
+    number = int(os.path.basename(os.environ.get("GRID_RECORD") or ".0").split(".")[1]) - 1
+    if _digest(source) != [record, *record["retries"]][number]["provenance"]["script_sha256"]:
         print(f"grid: {script} has changed since the job was submitted", file=sys.stderr)
         _note("changed", script)
     if "snapshot" in record:

@@ -164,6 +164,9 @@ def retry(job, changes):
     job.resubmit(**changes)
     tasks = job.record["retries"][-1]["tasks"]
     print(f"{job}: submitted {tasks} of {len(job)} tasks again, as {', '.join(job.ids[before:])}")
+    scripts = [attempt["provenance"]["script_sha256"] for attempt in [job.record, *job.record["retries"]]]
+    if scripts[-1] != scripts[-2]:
+        print(f"{job.record['script']} has changed since they ran before; it runs as it is now")
 
 
 def clean(age):
@@ -190,7 +193,7 @@ def stop(chosen):
     looked = list(zip(chosen, grid.look(chosen)))
     going = [job for job, (state, _, reason, _) in looked if state in ("PENDING", "RUNNING") or "error state" in reason]
     for job in going:
-        if not job.id:
+        if not job.id and not job.being_submitted():
             raise grid.GridError(f"the job in {job.folder} cannot be stopped: its id is not known (yet)")
     grid.qdel(going)
     for job, status in looked:

@@ -173,18 +173,145 @@ def test_of_more_jobs_than_a_user_may_have_the_rest_is_not_lost(site):
     )
     site.program("qconf", "exit 1")
     site.grid._GridEngine.usual_most = 4
-    with pytest.raises(site.grid.SubmitError, match="(?s)4 of 6 tasks are submitted, as <Job 101 .*allowed.*retry 101"):
+    partial = "(?s)4 of 6 tasks are submitted, as <Job 101 .*allowed.*retry 101"
+    with pytest.raises(site.grid.SubmitError, match=partial) as caught:
         submit(site, [[number, "x"] for number in range(1, 7)], scheduler="gridengine")
     [job] = site.grid.jobs()
+    assert caught.value.job.folder == job.folder
     line = "<job_list><JB_job_number>101</JB_job_number><state>qw</state><tasks>1-4:1</tasks></job_list>"
     site.program("qstat", f"echo '<job_info><queue_info>{line}</queue_info></job_info>'")
-    job.record["provenance"]["pid"] = 2**22 + 1  # of a process that is no more
-    job.record["provenance"]["submitted"] = "2020-01-01T00:00:00+00:00"
-    job.save()
+    site.program("qsub", QSUB)
+    # at once, though for some seconds a status still says that they are on the way
+    assert job.counts == {"PENDING": 6, "RUNNING": 0, "DONE": 0, "FAILED": 0, "CANCELLED": 0}
+    site.grid.GRACE = 0
     assert job.counts == {"PENDING": 4, "RUNNING": 0, "DONE": 0, "FAILED": 2, "CANCELLED": 0}
     assert "never reached the scheduler" in job.tasks[4].reason
-    site.program("qsub", QSUB)
+    site.grid.GRACE = 5
     assert (job.resubmit().ids, (job.folder / "job-2.map").read_text()) == (["101", "102"], "5\n6\n")
+
+
+@pytest.fixture
+def elsewhere(site):
+    """Runs Python code in another process that lives while the test goes on, with `job`, the latest one."""
+    started = []
+
+    def run(code):
+        code = f"import grid, sys\ngrid._GridEngine.usual_most = 2\nsubmit = grid.submit_array\n{code}"
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    # qsub takes the time that the file "slow" tells; "begun" has a line for each call
+    site.write("slow", "2")
+    site.write("begun", "")
+    site.program("qsub", f"echo x >>begun; sleep $(cat slow); {QSUB}")
+    site.program("qdel", 'echo "$@" >>deleted')
+    site.program("qconf", "echo 'max_aj_tasks   2'")
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+SUBMIT = "submit('worker.py', [[n, 'x'] for n in range(1, 7)], log_dir='logs', scheduler='gridengine')"
+
+
+def begun(site, number):
+    site.wait_until(
+        lambda: len((site.path / "begun").read_text().split()) >= number, f"{number} submissions have begun"
+    )
+
+
+def test_a_job_that_is_being_submitted_is_seen_as_such_until_its_submitter_dies(site, elsewhere):
+    site.write("slow", "30")
+    process = elsewhere(SUBMIT)
+    begun(site, 1)
+    [job] = site.grid.jobs()
+    os.utime(job.folder / "record.json", (0, 0))  # however long it takes
+    assert (job.counts["PENDING"], job.tasks[5].reason) == (6, "being submitted")
+    process.kill()
+    process.wait()
+    assert (job.counts["FAILED"], job.tasks[5].status.reason[:8]) == (6, "it never")
+
+
+def test_one_process_at_a_time_runs_tasks_again(site, elsewhere):
+    job = submit(site, [[1, "x"], [2, "x"]], scheduler="gridengine", max_running=1)
+    for task in (1, 2):
+        (job.folder / f"records/{task}.1.exit-3").write_text("id: 101\n")
+    submitted = len(calls(site))
+    process = elsewhere("grid.jobs()[0].resubmit()")
+    begun(site, 2)
+    with pytest.raises(site.grid.SubmitError, match="another process submits tasks of <Job 101 worker> just now"):
+        job.resubmit()
+    assert process.wait(60) == 0 and len(calls(site)) == submitted + 1
+    line = "<job_list><JB_job_number>102</JB_job_number><state>qw</state><tasks>1-2:1</tasks></job_list>"
+    site.program("qstat", f"echo '<job_info><queue_info>{line}</queue_info></job_info>'")
+    assert job.counts["PENDING"] == 2, "a Job that was made before does not see the retry of the other process"
+    assert job.ids == ["101", "102"] and job.attempt == 2
+    with pytest.raises(site.grid.GridError, match="no task to run again"):
+        job.resubmit()
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 2])
+def test_a_job_stopped_while_it_is_submitted_is_stopped_whole(site, elsewhere, pieces):
+    """Two processes: one submits three pieces, the other one stops the job when so many have gone in."""
+    process = elsewhere(SUBMIT)
+    begun(site, pieces + 1)
+    line = "<job_list><JB_job_number>{}</JB_job_number><state>qw</state><tasks>1-2:1</tasks></job_list>"
+    lines = "".join(line.format(101 + number) for number in range(pieces))
+    site.program("qstat", f"echo '<job_info><queue_info>{lines}</queue_info></job_info>'")
+    [job] = site.grid.jobs()
+    job.cancel()
+    assert process.wait(60) == 1 and "was stopped while it was submitted" in process.stderr.read()
+    assert len(calls(site)) == pieces + 1, "more was submitted after the stop"
+    deleted = set((site.path / "deleted").read_text().split())
+    assert deleted == {str(101 + number) for number in range(pieces + 1)}, "a piece was left in the queue"
+    site.program("qstat", "echo '<job_info/>'")
+    site.grid.GRACE = 0
+    assert [task.state for task in job.tasks] == ["CANCELLED"] * 6
+
+
+def test_no_more_run_at_a_time_than_was_said_also_when_some_run_again(site):
+    job = submit(site, [[1, "x"], [2, "x"]], scheduler="gridengine", max_running=1)
+    (job.folder / "records/1.1.exit-3").write_text("id: 101\n")
+    line = "<job_list><JB_job_number>101</JB_job_number><state>r</state><tasks>2</tasks></job_list>"
+    site.program("qstat", f"echo '<job_info><queue_info>{line}</queue_info></job_info>'")
+    job.resubmit()
+    assert calls(site)[1] == "-hold_jid 101 -t 1-1 -tc 1"
+
+
+def test_in_the_background_a_retry_waits_for_its_turn_as_well(folder):
+    folder.write(
+        "worker.py",
+        "import os, sys, time\nif sys.argv[1] == '1' and not os.path.exists('once'): open('once', 'w'); sys.exit(3)\n"
+        "open('runs', 'x')\ntime.sleep(2)\nos.remove('runs')",
+    )
+    job = submit(folder, [[1], [2]], max_running=1)
+    folder.wait_until(lambda: os.path.exists("runs"), "the second task runs")
+    job.resubmit().wait(60)
+    assert [task.state for task in job.tasks] == ["DONE", "DONE"]
+
+
+def test_a_job_that_runs_again_waits_for_the_retries_of_the_one_before_it(site):
+    before = submit(site, [[1, "x"]], scheduler="gridengine")
+    after = submit(site, [[2, "x"]], scheduler="gridengine", after=before)
+    for job in (before, after):
+        (job.folder / "records/1.1.exit-3").write_text(f"id: {job.id}\n")
+        site.grid.Job(job.folder).resubmit()
+    assert calls(site)[-1] == "-hold_jid 101,103 -t 1-1" and site.grid.Job(after.folder).ids == ["102", "104"]
+
+
+def test_what_counts_for_the_next_job_is_how_the_newest_attempt_ended(folder):
+    folder.write("worker.py", "import os, sys; sys.exit(os.path.exists('bad'))")
+    before = submit(folder, [[1], [2]]).wait(60)
+    folder.write("bad", "")
+    with pytest.raises(folder.grid.JobFailed):
+        before.resubmit(failed=False).wait(60)
+    (folder.path / "bad").unlink()
+    with pytest.raises(folder.grid.JobFailed, match="on which this one waits, did not succeed"):
+        submit(folder, [[3]], after=before).wait(60)
+    before.resubmit().wait(60)
+    assert submit(folder, [[3]], after=before).wait(60).state == "DONE"
 
 
 def test_a_disk_that_is_full_for_the_second_piece_does_not_lose_the_first(site):
@@ -219,6 +346,34 @@ def test_a_refused_retry_leaves_the_job_as_it_was(folder, worker):
     with pytest.raises(folder.grid.ArgumentError, match="resubmit takes no argument 'memry'; did you mean 'memory'"):
         job.resubmit(memry="1G")
     assert before == (folder.grid.Job(job.folder).record["pieces"], sorted(job.folder.rglob("*")))
+
+
+def test_a_script_that_is_gone_cannot_run_again(folder, worker):
+    job = submit(folder, [[1, "code"]])
+    with pytest.raises(folder.grid.JobFailed):
+        job.wait(60)
+    os.remove("worker.py")
+    with pytest.raises(folder.grid.ArgumentError, match="there is no script .*worker.py"):
+        job.resubmit()
+    assert len(job.ids) == 1 and job.state == "FAILED"
+
+
+def test_a_retry_of_a_snapshot_runs_the_snapshot_and_says_nothing_of_a_change(folder, worker):
+    job = submit(folder, [[1, "once"]], snapshot=True)
+    with pytest.raises(folder.grid.JobFailed):
+        job.wait(60)
+    os.remove("worker.py")
+    assert job.resubmit().wait(60).state == "DONE" and job.tasks[0].log() == "task 1 once\n"
+
+
+def test_each_attempt_is_compared_with_the_script_that_it_was_submitted_with(folder):
+    code = "import os, sys, time\nfor _ in range(100 * (sys.argv[1] == 'slow')): time.sleep(0.1 * (not os.path.exists('go')))\n"
+    folder.write("worker.py", code + "sys.exit(3)")
+    job = submit(folder, [["bad"]])
+    with pytest.raises(folder.grid.JobFailed):
+        job.wait(60)
+    folder.write("worker.py", code)
+    assert "changed" not in job.resubmit().wait(60).log()
 
 
 @pytest.mark.parametrize("number", [3, 3000])

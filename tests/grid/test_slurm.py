@@ -123,3 +123,12 @@ def test_the_call_of_sbatch_holds_what_was_asked_for(slurm):
     words = (slurm.path / "submitted").read_text().split()
     asked = "--cpus-per-task=4 --mem=1536M --gres=gpu:a100:2 --time=90:00 --partition=long --qos=high"
     assert words[words.index("--cpus-per-task=4") :][:6] == asked.split()
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_a_site_that_takes_hardly_any_arrays_is_a_clear_error_and_no_endless_loop(slurm, most):
+    slurm.program("scontrol", f"echo 'MaxArraySize            = {most}'")
+    slurm.program("sbatch", "echo x >>calls; echo 'sbatch: error: Invalid job array specification' >&2; exit 1")
+    with pytest.raises(slurm.grid.SubmitError, match="Invalid job array specification"):
+        slurm.grid.submit_array("worker.py", [[1]] * 2000, log_dir="logs")
+    assert slurm.jobs() == [] and len((slurm.path / "calls").read_text().split()) <= 12

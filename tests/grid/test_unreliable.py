@@ -144,14 +144,14 @@ def test_an_interrupted_submission_is_found_or_known_to_have_failed(site):
     job = submit(site)
     job.record["pieces"][0]["id"] = None
     job.save()
-    again = site.grid.Job(job.folder)
-    assert (again.state, again.reason) == ("PENDING", "being submitted"), "the submitter, this process, is alive"
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    job.record["provenance"]["pid"] = dead.pid
+    with job.lock():
+        os.utime(job.folder / "record.json", (0, 0))
+        again = site.grid.Job(job.folder)
+        assert (again.state, again.reason) == ("PENDING", "being submitted"), "the submitter is alive"
     job.save()
-    time.sleep(site.grid.GRACE)
     again = site.grid.Job(job.folder)
+    assert (again.state, again.reason) == ("PENDING", "being submitted"), "a qsub may still be at work"
+    time.sleep(site.grid.GRACE)
     assert again.state == "FAILED" and "never reached the scheduler" in again.reason
     (job.folder / "records" / "1.1.exit-0").write_text("id: 99\n")  # the job itself tells its id
     assert site.grid.Job(job.folder).state == "DONE" and site.grid.Job(job.folder).id == "99"
@@ -172,6 +172,16 @@ def test_a_second_copy_of_a_job_does_not_run(site):
     site.write("worker.py", "open('ran', 'a').write('x')")
     site.program("qsub", f"{RUN}; {RUN.replace('41', '42')}; echo 41")
     assert submit(site).state == "DONE" and (site.path / "ran").read_text() == "x"
+
+
+@pytest.mark.parametrize("lives, state, reason", [(True, "RUNNING", ""), (False, "FAILED", "vanished: it began on n1")])
+def test_what_the_accounting_says_of_a_second_copy_does_not_count(site, lives, state, reason):
+    job = submit(site)
+    site.program("qacct", "echo 'failed 0'; echo 'exit_status 0'")
+    (job.folder / "records" / "1.1.running").write_text("id: 43\nhost: n1\n")
+    row = "<job_list><JB_job_number>43</JB_job_number><state>r</state></job_list>" * lives
+    site.program("qstat", f"echo '<job_info><queue_info>{row}</queue_info></job_info>'")
+    assert job.state == state and job.reason.startswith(reason)
 
 
 def test_a_queue_that_cannot_tell_the_scripts_is_no_reason_to_submit_again(site):
