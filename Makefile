@@ -16,7 +16,7 @@ demo: .venv/.ready  ## make a project in demo/, train in it on this machine and 
 
 test: .venv/.ready  ## all tests that need no scheduler and no root; ARGS="-k licence" runs some
 	$(venv) -m black --check .
-	$(venv) -m pytest --ignore=tests/engines $(ARGS)
+	$(venv) -m pytest --ignore=tests/engines -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-engines: .venv/.ready start-engines  ## tests on a real Grid Engine and a real Slurm, installed and started if none runs (root, Debian); ENGINE=slurm: only there
 	$(venv) -m pytest tests/engines $(ENGINE:%=-k %) $(ARGS)
