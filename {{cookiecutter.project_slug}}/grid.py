@@ -19,9 +19,11 @@ This one file needs nothing but Python's standard library: copy it beside your s
 again by hand. A single job is an array of one task.
 """
 
+import contextlib
 import os
 import re
 import sys
+import time
 from collections import Counter, namedtuple
 
 if sys.version_info < (3, 11):  # before anything that an older Python would stumble over
@@ -125,7 +127,8 @@ def submit_script(
 
     Raises:
         ArgumentError: an argument cannot be used; it is a TypeError too. Nothing is submitted.
-        SubmitError: the scheduler is missing or refuses. Nothing is submitted.
+        SubmitError: the scheduler is missing or refuses; or the job was stopped meanwhile. Nothing is submitted, unless the
+            text says that this is not known.
     """
     keywords = {name: value for name, value in locals().items() if name in submit_script.__kwdefaults__}
     if unknown:
@@ -277,14 +280,16 @@ def qdel(job=None, scheduler=None):
     chosen = {}  # for each scheduler: its ids, and the Job for each that is of this project
     for one in job if isinstance(job, (list, tuple)) else [] if job is None else [job]:
         # a job of this project knows its scheduler; another one may have another job with the same id
-        ours = one if isinstance(one, Job) else mine.get(str(one))
+        ours = one.refresh() if isinstance(one, Job) else mine.get(str(one))
         name = ours.scheduler if ours and not scheduler else _engine(scheduler).name
-        _check("job", one, not ours or ours.ids or ours.being_submitted(), "one that was submitted")
+        if ours and not (ours.ids or ours.being_submitted()):
+            raise SubmitError(f"the job in {ours.folder} cannot be stopped: its id is not known (yet)")
         chosen.setdefault(name, {}).update(
             dict.fromkeys((ours.ids or [str(ours.folder)]) if ours else [str(one)], ours)
         )
     for name in [_engine(scheduler).name] if job is None else chosen:
         engine = _engine(name)
+        busy = {id(ours) for ours in chosen.get(name, {}).values() if ours and ours.being_submitted()}
         queue = engine.queue()
         if job is None:
             found = {number: None for number in queue} | {
@@ -294,7 +299,7 @@ def qdel(job=None, scheduler=None):
             found = chosen[name]
         if unknown := [number for number in found if number not in queue and not found[number]]:
             raise SubmitError(f"there is no job {', '.join(unknown)} of yours in {name}; qstat shows those that are")
-        live = [number for number in found if number in queue or found[number] and found[number].being_submitted()]
+        live = [number for number in found if number in queue or id(found[number]) in busy]
         ours = {id(found[number]): found[number] for number in live if found[number]}.values()
         before, known = [(job, job.cancelled()) for job in ours], {number for job in ours for number in job.ids}
         again = len(ours) > 0 and not any([job.mark_cancelled() for job in ours])
@@ -679,7 +684,7 @@ shopt -s nullglob
 grid_count() { # sets ended and well: how many tasks of a job have ended, in their newest attempt, and how many did well
     local names=("$1/records/"*)
     read -r ended well < <(printf '%s\n' "${names[@]##*/}" | awk -F. '
-        $2 + 0 >= newest[$1] { newest[$1] = $2 + 0; end[$1] = $3 }
+        $2 + 0 > newest[$1] || $2 + 0 == newest[$1] && end[$1] !~ /^exit-/ { newest[$1] = $2 + 0; end[$1] = $3 }
         END { for (task in end) { ended += end[task] ~ /^exit-/; well += end[task] == "exit-0" }; print ended + 0, well + 0 }')
 }
 for number in "${!after[@]}"; do
@@ -761,8 +766,6 @@ def _job_script(job, piece, request):
 
 def _new_folder(name, make):
     """The path of a fresh folder for a submission. mkdir decides when two processes want the same name."""
-    import time
-
     stem = os.path.join(PROJECT, ".grid", f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
     number, folder = 1, stem
     while make:
@@ -779,9 +782,10 @@ def _new_folder(name, make):
 
 def _save(path, text):
     """Write a file so that a reader, or a crash, never sees half of it."""
-    with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    new = f"{path}.{os.getpid()}.new"
+    with open(new, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         file.write(text)
-    os.replace(f"{path}.new", path)
+    os.replace(new, path)
 
 
 def _load(path):
@@ -958,7 +962,7 @@ def _submit_pieces(engine, job, tasks, request, attempt):
 
     Raises _Refused or OSError if none of them is submitted, SubmitError if some are.
     """
-    record, most, left, marks = job.record, engine.usual_most, tasks, job.cancelled()
+    record, most, left = job.record, engine.usual_most, tasks
     if len(tasks) > most:
         most = max(1, engine.most_tasks())
     while left:
@@ -974,7 +978,8 @@ def _submit_pieces(engine, job, tasks, request, attempt):
             piece["id"] = _call_until_it_has_the_job(engine, job, piece)
         except (_Refused, OSError) as error:
             record["pieces"].remove(piece)
-            job.save()
+            with contextlib.suppress(OSError):
+                job.save()
             if piece["tasks"] > 1 and re.search(engine.too_many, str(error)):
                 site = engine.most_tasks()
                 most = site if 0 < site < piece["tasks"] else piece["tasks"] // 2
@@ -992,12 +997,15 @@ def _submit_pieces(engine, job, tasks, request, attempt):
         except OSError:  # the disk is full, say; the id will be found again
             pass
         left = left[most:]
-        if job.cancelled() != marks:  # another process was told to stop it, and could not know this piece
+        if job.cancelled() - job._marks:  # another process was told to stop it, and could not know this piece
+            job.mark_cancelled()
+            words = f"{job} was stopped while it was submitted"
             try:
                 engine.cancel([piece["id"]], False)
-            except SubmitError:  # it did
-                pass
-            trouble = SubmitError(f"{job} was stopped while it was submitted; {len(left)} tasks were not sent any more")
+            except SubmitError as error:
+                if "does not exist" not in str(error):
+                    words += f", but {piece['id']} may go on: {error}"
+            trouble = SubmitError(words)
             trouble.job = job
             raise trouble
 
@@ -1008,8 +1016,8 @@ def _new_piece(job, tasks, attempt):
     stem = "job" if number == 1 else f"job-{number}"
     piece = {"id": None, "attempt": attempt, "tasks": len(tasks), "script": f"{stem}.sh", "map": f"{stem}.map"}
     hold = [number for earlier in job.record["after"] for number in earlier["ids"]]
-    if job.record["max_running"] and before and before[-1]["id"]:
-        hold.append(before[-1]["id"])  # the scheduler counts within a piece: the pieces run one after the other
+    if job.record["max_running"]:
+        hold += job.ids[-1:]  # the scheduler counts within a piece: the pieces run one after the other
     return piece, hold
 
 
@@ -1034,14 +1042,12 @@ def _show(engine, job, lines):
 
 def _call_until_it_has_the_job(engine, job, piece):
     """Submit; returns the id. Before a second try comes a look whether the first one got through."""
-    import time
-
     command, script, trouble = piece["command"], str(job.folder / piece["script"]), None
     end, pause, call = time.monotonic() + RETRY_FOR, 0.5, True
     while True:
         if call:
             try:
-                answer = _call(command, engine)
+                answer = _call(command, engine, [job._lock] if job._lock and engine.programs else [])
                 ids = re.findall(engine.answer, answer, re.MULTILINE)
                 if len(ids) == 1:
                     return ids[0]
@@ -1075,13 +1081,13 @@ def _now():
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
-def _call(command, engine=None):
+def _call(command, engine=None, keep=()):
     """What a scheduler's command prints. Its refusal, with its own words and a hint where there is one, is a SubmitError."""
     import subprocess
 
     try:
         # a session of its own: what it starts in the background outlives this terminal
-        how = dict(stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True)
+        how = dict(pass_fds=keep, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True)
         if engine:
             how["env"] = {key: value for key, value in os.environ.items() if not re.match(engine.foreign, key)}
             how["env"] |= engine.variables
@@ -1636,8 +1642,6 @@ def look_at_tasks(jobs, ask=True):
     a record of their end, it is waited for, GRACE seconds at most: file systems may be slow. Then the accounting is asked,
     and the verdict is written down; only a record that arrives later can change it.
     """
-    import time
-
     found = {id(job): _judge(job.refresh())[0] for job in jobs}
     unsure = [job for job in jobs if ask and any(status.state in LIVE for status in found[id(job)])]
     queues = {}
@@ -1652,7 +1656,10 @@ def look_at_tasks(jobs, ask=True):
         try:
             queues[name] = engine.queue()
             for script, number in engine.find(lost, queues[name]).items():
-                lost[script][0].know_id(lost[script][1], number)
+                job, piece = lost[script]
+                job.know_id(piece, number)
+                if (job.map(piece)[0], piece["attempt"]) in job.cancelled():  # while nobody knew what to stop
+                    engine.cancel([number], False)
         except GridError:
             queues[name] = None
     end = time.monotonic() + GRACE
@@ -1664,7 +1671,7 @@ def look_at_tasks(jobs, ask=True):
                 left.append((job, gone))
         if not any(patience for _, gone in left for *_, patience in gone) or time.monotonic() > end:
             for job, gone in left:
-                _conclude(job, gone, found[id(job)], queues[job.scheduler])
+                _conclude(job, gone, found[id(job)])
             break
         unsure = [job for job, _ in left]
         time.sleep(0.25)
@@ -1714,7 +1721,7 @@ def _judge(job, queue=None):
     return statuses, gone
 
 
-def _conclude(job, gone, statuses, queue):
+def _conclude(job, gone, statuses):
     """Decide on tasks that have left the queue without a record of their end, and write the verdicts down."""
     engine, cancelled, told = _engine(job.scheduler), job.cancelled(), {}
     for task, piece, index, _ in gone:
@@ -1724,10 +1731,6 @@ def _conclude(job, gone, statuses, queue):
             told[number] = engine.accounting(number)
         record = job.read_record(task) if statuses[task - 1].state == "RUNNING" else {}
         end = told.get(number, {}).get(index)
-        if record.get("id", number) != number:  # it runs under another id: the scheduler got it twice
-            if record["id"] in queue:
-                continue
-            end = None
         statuses[task - 1] = _decide(record, "gone", end, was_cancelled)
     ended = [(task, piece) for task, piece, *_ in gone if statuses[task - 1].state not in LIVE]
     job.save_verdicts([(statuses[task - 1], piece["attempt"], task) for task, piece in ended])
@@ -1758,8 +1761,6 @@ STATES = ("PENDING", "RUNNING", "DONE", "FAILED", "CANCELLED")
 
 def _polls(jobs, timeout=None):
     """Look at the tasks of jobs until all have ended, gently; yields id(job) -> the Status of each task, after each look."""
-    import time
-
     begin = time.monotonic()
     asked, pause, unfinished, known = begin, 0.5, jobs, {}
     while unfinished:
@@ -1926,8 +1927,6 @@ class Job(_Logged):
         """Stop the job; see qdel. One that has ended already stays as it is."""
         state, _, reason, _ = self.status
         if state in LIVE or "error state" in reason:
-            if not self.id and not self.being_submitted():
-                raise SubmitError(f"the job in {self.folder} cannot be stopped: its id is not known (yet)")
             qdel(self)
 
     def resubmit(self, failed=True, **changes):
@@ -1943,9 +1942,12 @@ class Job(_Logged):
             raise ArgumentError(_unknown_keywords(unknown, ASKED, "resubmit takes", "failed"))
         usual = {key: submit_script.__kwdefaults__[key] for key in ASKED}
         changes = {key: value for key, value in _request(**usual | changes).items() if key in changes}
-        with self.lock():
-            self._reload()
-            self._resubmit(("FAILED", "CANCELLED") + ("DONE",) * (not failed), changes)
+        try:
+            with self.lock():
+                self._reload()
+                self._resubmit(("FAILED", "CANCELLED") + ("DONE",) * (not failed), changes)
+        except OSError as error:
+            raise SubmitError(f"nothing can be submitted from {self.folder}: {error}") from None
         return self
 
     def _resubmit(self, ended, changes):
@@ -1957,9 +1959,11 @@ class Job(_Logged):
             raise GridError(f"{self} has no task to run again: {_overall(self, statuses).reason or statuses[0].state}")
         request = (record["retries"] or [record])[-1]["request"] | changes
         provenance = _provenance(_script_path(record.get("snapshot") or record["script"]))
+        if "snapshot" in record:
+            provenance |= {key: fact for key, fact in record["provenance"].items() if key.startswith("git_")}
         engine.command(record, request, [], 0)  # what the engine refuses is refused before anything is done
         for before in record["after"]:  # they may have run again as well
-            if os.path.exists(os.path.join(before["folder"], "record.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 before["ids"] = Job(before["folder"]).ids
         # what is in error state still is in the queue: it must not run as well
         stuck = [self.places()[task] for task in tasks if "error state" in statuses[task - 1].reason]
@@ -1972,7 +1976,8 @@ class Job(_Logged):
             _submit_pieces(engine, self, tasks, request, self.attempt)
         except (_Refused, ArgumentError, OSError):
             record["retries"].pop()
-            self.save()
+            with contextlib.suppress(OSError):
+                self.save()
             raise
 
     def _log_file(self, letter):
@@ -2008,30 +2013,35 @@ class Job(_Logged):
         self._places = None
         self._read_ids()
 
+    @contextlib.contextmanager
     def lock(self):
-        """The lock of the one process that may submit tasks, an open file: with job.lock(). It ends with the process."""
+        """Be the one process that may submit tasks; it ends with the process, and with a qsub that it has called."""
         import fcntl
-        import time
 
-        try:
-            self._lock = open(self.folder / "lock", "a")
-        except OSError as error:
-            raise SubmitError(f"nothing can be submitted from {self.folder}: {error}") from None
-        for left in reversed(range(20)):
+        with open(self.folder / "lock", "a") as file:
+            for left in reversed(range(20)):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._lock = file.fileno()
+                    break
+                except BlockingIOError:  # being_submitted asks by locking it for a moment
+                    if not left:
+                        raise SubmitError(
+                            f"another process submits tasks of {self} just now: try again later"
+                        ) from None
+                    time.sleep(0.05)
+                except OSError:  # a file system without locks
+                    break
+            self._marks = self.cancelled()
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:  # being_submitted asks by locking it for a moment
-                if not left:
-                    self._lock.close()
-                    raise SubmitError(f"another process submits tasks of {self} just now: try again later") from None
-                time.sleep(0.05)
-            except OSError:  # a file system without locks
-                break
-        return self._lock
+                yield
+            finally:
+                if self._lock:
+                    self._lock = None
+                    fcntl.flock(file, fcntl.LOCK_UN)
 
     def holds_lock(self):
-        return bool(self._lock) and not self._lock.closed
+        return self._lock is not None
 
     def being_submitted(self):
         """Whether a process submits tasks of this job at this moment; None if nobody can tell."""
@@ -2057,7 +2067,7 @@ class Job(_Logged):
     def _read_ids(self):
         for piece in self.record["pieces"]:
             try:
-                piece["id"] = piece["id"] or (self.folder / piece["script"]).with_suffix(".id").read_text()
+                piece["id"] = (self.folder / piece["script"]).with_suffix(".id").read_text()
             except OSError:
                 pass
 
@@ -2078,8 +2088,6 @@ class Job(_Logged):
 
     def recent_statuses(self):
         """The Status of each task, as it was a second ago at most."""
-        import time
-
         return self.looked[1] if time.monotonic() - self.looked[0] < 1 else look_at_tasks([self])[0]
 
     def cancelled(self):
@@ -2110,10 +2118,9 @@ class Job(_Logged):
     def submission(self):
         """Of tasks whose id nobody knows: whether they are on the way to the scheduler, "submitting" or "unsubmitted"."""
         import platform
-        import time
 
         busy = not self.holds_lock() and self.being_submitted()
-        if busy:
+        if busy or self._stamp_of_record() not in (None, self._stamp):
             return "submitting"
         # the submitter is no more, but a qsub that it had called may still be at work
         origin = (self.record["retries"] or [self.record])[-1]["provenance"]
@@ -2129,7 +2136,8 @@ class Job(_Logged):
         folder, found = self.folder / "records", {}
         try:
             if refresh:
-                os.utime(folder)  # a change of ours makes a network file system look again
+                with contextlib.suppress(OSError):
+                    os.utime(folder)  # a change of ours makes a network file system look again
             names = os.listdir(folder)
         except OSError:  # not there, or not there yet
             names = []
@@ -2147,6 +2155,9 @@ class Job(_Logged):
         if not self.record["array"] and 1 in found:
             attempt, name, fields = found[1]
             found[1] = attempt, name, self._read(name) or ({} if "running" in fields else fields)
+            for piece in self.record["pieces"]:  # of two copies that the scheduler got, the one that runs
+                if piece["attempt"] == attempt and found[1][2].get("id", piece["id"]) != piece["id"]:
+                    self.know_id(piece, found[1][2]["id"])
         if any(not piece["id"] for piece in self.record["pieces"]):
             self.learn_ids(found)
         return found
@@ -2203,7 +2214,8 @@ class Job(_Logged):
             texts = [
                 f"[{status}, {attempt}, {json.dumps(_ranges(tasks))}]" for (attempt, status), tasks in lines.items()
             ]
-            _save(self.folder / "verdict.json", "[" + ",\n".join(texts) + "]\n")
+            with contextlib.suppress(OSError):  # another one's folder, a full disk: it is decided again
+                _save(self.folder / "verdict.json", "[" + ",\n".join(texts) + "]\n")
 
 
 # --- 7. What runs inside the job --------------------------------------------------------------------------------------
@@ -2226,8 +2238,8 @@ def _run(folder, task):
         sys.exit(f"grid: the script cannot be read: {error}")
 
     # the name of the record tells the attempt; by hand it is the newest
-    number = int(os.path.basename(os.environ.get("GRID_RECORD") or ".0").split(".")[1]) - 1
-    if _digest(source) != [record, *record["retries"]][number]["provenance"]["script_sha256"]:
+    attempt = int(os.path.basename(os.environ.get("GRID_RECORD") or ".0").split(".")[1]) or None
+    if _digest(source) != [record, *record["retries"]][:attempt][-1]["provenance"]["script_sha256"]:
         print(f"grid: {script} has changed since the job was submitted", file=sys.stderr)
         _note("changed", script)
     if "snapshot" in record:

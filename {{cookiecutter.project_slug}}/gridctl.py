@@ -192,9 +192,6 @@ def stop(chosen):
     """Stop jobs; of those that have ended already, say so."""
     looked = list(zip(chosen, grid.look(chosen)))
     going = [job for job, (state, _, reason, _) in looked if state in ("PENDING", "RUNNING") or "error state" in reason]
-    for job in going:
-        if not job.id and not job.being_submitted():
-            raise grid.GridError(f"the job in {job.folder} cannot be stopped: its id is not known (yet)")
     grid.qdel(going)
     for job, status in looked:
         if job in going:

@@ -190,96 +190,6 @@ def test_of_more_jobs_than_a_user_may_have_the_rest_is_not_lost(site):
     assert (job.resubmit().ids, (job.folder / "job-2.map").read_text()) == (["101", "102"], "5\n6\n")
 
 
-@pytest.fixture
-def elsewhere(site):
-    """Runs Python code in another process that lives while the test goes on, with `job`, the latest one."""
-    started = []
-
-    def run(code):
-        code = f"import grid, sys\ngrid._GridEngine.usual_most = 2\nsubmit = grid.submit_array\n{code}"
-        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        return process
-
-    # qsub takes the time that the file "slow" tells; "begun" has a line for each call
-    site.write("slow", "2")
-    site.write("begun", "")
-    site.program("qsub", f"echo x >>begun; sleep $(cat slow); {QSUB}")
-    site.program("qdel", 'echo "$@" >>deleted')
-    site.program("qconf", "echo 'max_aj_tasks   2'")
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-SUBMIT = "submit('worker.py', [[n, 'x'] for n in range(1, 7)], log_dir='logs', scheduler='gridengine')"
-
-
-def begun(site, number):
-    site.wait_until(
-        lambda: len((site.path / "begun").read_text().split()) >= number, f"{number} submissions have begun"
-    )
-
-
-def test_a_job_that_is_being_submitted_is_seen_as_such_until_its_submitter_dies(site, elsewhere):
-    site.write("slow", "30")
-    process = elsewhere(SUBMIT)
-    begun(site, 1)
-    [job] = site.grid.jobs()
-    os.utime(job.folder / "record.json", (0, 0))  # however long it takes
-    assert (job.counts["PENDING"], job.tasks[5].reason) == (6, "being submitted")
-    process.kill()
-    process.wait()
-    assert (job.counts["FAILED"], job.tasks[5].status.reason[:8]) == (6, "it never")
-
-
-def test_one_process_at_a_time_runs_tasks_again(site, elsewhere):
-    job = submit(site, [[1, "x"], [2, "x"]], scheduler="gridengine", max_running=1)
-    for task in (1, 2):
-        (job.folder / f"records/{task}.1.exit-3").write_text("id: 101\n")
-    submitted = len(calls(site))
-    process = elsewhere("grid.jobs()[0].resubmit()")
-    begun(site, 2)
-    with pytest.raises(site.grid.SubmitError, match="another process submits tasks of <Job 101 worker> just now"):
-        job.resubmit()
-    assert process.wait(60) == 0 and len(calls(site)) == submitted + 1
-    line = "<job_list><JB_job_number>102</JB_job_number><state>qw</state><tasks>1-2:1</tasks></job_list>"
-    site.program("qstat", f"echo '<job_info><queue_info>{line}</queue_info></job_info>'")
-    assert job.counts["PENDING"] == 2, "a Job that was made before does not see the retry of the other process"
-    assert job.ids == ["101", "102"] and job.attempt == 2
-    with pytest.raises(site.grid.GridError, match="no task to run again"):
-        job.resubmit()
-
-
-@pytest.mark.parametrize("pieces", [0, 1, 2])
-def test_a_job_stopped_while_it_is_submitted_is_stopped_whole(site, elsewhere, pieces):
-    """Two processes: one submits three pieces, the other one stops the job when so many have gone in."""
-    process = elsewhere(SUBMIT)
-    begun(site, pieces + 1)
-    line = "<job_list><JB_job_number>{}</JB_job_number><state>qw</state><tasks>1-2:1</tasks></job_list>"
-    lines = "".join(line.format(101 + number) for number in range(pieces))
-    site.program("qstat", f"echo '<job_info><queue_info>{lines}</queue_info></job_info>'")
-    [job] = site.grid.jobs()
-    job.cancel()
-    assert process.wait(60) == 1 and "was stopped while it was submitted" in process.stderr.read()
-    assert len(calls(site)) == pieces + 1, "more was submitted after the stop"
-    deleted = set((site.path / "deleted").read_text().split())
-    assert deleted == {str(101 + number) for number in range(pieces + 1)}, "a piece was left in the queue"
-    site.program("qstat", "echo '<job_info/>'")
-    site.grid.GRACE = 0
-    assert [task.state for task in job.tasks] == ["CANCELLED"] * 6
-
-
-def test_no_more_run_at_a_time_than_was_said_also_when_some_run_again(site):
-    job = submit(site, [[1, "x"], [2, "x"]], scheduler="gridengine", max_running=1)
-    (job.folder / "records/1.1.exit-3").write_text("id: 101\n")
-    line = "<job_list><JB_job_number>101</JB_job_number><state>r</state><tasks>2</tasks></job_list>"
-    site.program("qstat", f"echo '<job_info><queue_info>{line}</queue_info></job_info>'")
-    job.resubmit()
-    assert calls(site)[1] == "-hold_jid 101 -t 1-1 -tc 1"
-
-
 def test_in_the_background_a_retry_waits_for_its_turn_as_well(folder):
     folder.write(
         "worker.py",
@@ -290,15 +200,6 @@ def test_in_the_background_a_retry_waits_for_its_turn_as_well(folder):
     folder.wait_until(lambda: os.path.exists("runs"), "the second task runs")
     job.resubmit().wait(60)
     assert [task.state for task in job.tasks] == ["DONE", "DONE"]
-
-
-def test_a_job_that_runs_again_waits_for_the_retries_of_the_one_before_it(site):
-    before = submit(site, [[1, "x"]], scheduler="gridengine")
-    after = submit(site, [[2, "x"]], scheduler="gridengine", after=before)
-    for job in (before, after):
-        (job.folder / "records/1.1.exit-3").write_text(f"id: {job.id}\n")
-        site.grid.Job(job.folder).resubmit()
-    assert calls(site)[-1] == "-hold_jid 101,103 -t 1-1" and site.grid.Job(after.folder).ids == ["102", "104"]
 
 
 def test_what_counts_for_the_next_job_is_how_the_newest_attempt_ended(folder):
@@ -417,6 +318,13 @@ def test_a_submission_killed_between_two_pieces_loses_nothing(folder, worker):
     assert job.resubmit().wait(60).state == "DONE"
     ran = collections.Counter(name.name.split(".")[0] for name in job.folder.glob("records/*.exit-0"))
     assert ran == {str(number): 1 for number in range(1, 6)}, "a task ran twice, or never"
+
+
+def test_a_record_that_a_child_of_the_script_writes_too_late_is_no_running_job(folder):
+    folder.write("worker.py", "")
+    before = submit(folder, [[1]]).wait(60)
+    (before.folder / "records/1.1.running").write_text("reason: late\n")
+    assert before.state == "DONE" and submit(folder, [[2]], after=before).wait(60).state == "DONE"
 
 
 def test_by_hand_a_task_is_called_by_its_number(folder, worker):

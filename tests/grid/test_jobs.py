@@ -21,7 +21,7 @@ def test_nothing_heavy_is_imported_for_typecast(folder):
     modules = "import sys; {}; print(*(name for name in sys.modules if '.' not in name and name[0] != '_'))"
     bare = subprocess.check_output([sys.executable, "-c", modules.format("import re")], text=True).split()
     with_grid = subprocess.check_output([sys.executable, "-c", modules.format("from grid import *")], text=True).split()
-    assert set(with_grid) - set(bare) == {"grid"}
+    assert set(with_grid) - set(bare) == {"grid", "contextlib"}
 
 
 def test_dry_run_prints_script_and_command_and_does_nothing(folder, capsys):
