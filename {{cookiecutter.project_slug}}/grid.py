@@ -42,7 +42,15 @@ GRACE = 5  # seconds that the record of a job may take to arrive, after the job 
 
 
 class GridError(Exception):
-    """Whatever goes wrong here; its text says what happened and what to do."""
+    """Whatever goes wrong here; its text says what happened and what to do.
+
+    Attribute: job, the Job that it is about: one that was waited for and is not DONE, or one of which the scheduler took some
+    tasks and not all; else None.
+    """
+
+    def __init__(self, text, job=None):
+        super().__init__(text)
+        self.job = job
 
 
 class ArgumentError(GridError, TypeError):
@@ -50,12 +58,7 @@ class ArgumentError(GridError, TypeError):
 
 
 class SubmitError(GridError):
-    """The scheduler is missing, does not answer or refuses; its own words are in the text.
-
-    Attribute: job, the Job if some of its tasks are submitted, else None.
-    """
-
-    job = None
+    """The scheduler is missing, does not answer or refuses; its own words are in the text."""
 
 
 class Unreachable(SubmitError):
@@ -67,7 +70,7 @@ class _Refused(SubmitError):
 
 
 class JobFailed(GridError):
-    """A job that was waited for is not DONE. Attribute: job."""
+    """A job that was waited for is not DONE."""
 
 
 class JobTimeout(GridError, TimeoutError):
@@ -242,9 +245,8 @@ def wait(jobs, timeout=None):
         pass
     ends = {id(job): _overall(job, known[id(job)]) for job in jobs}
     if failed := [job for job in jobs if ends[id(job)].state != "DONE"]:
-        error = JobFailed("\n".join(_epitaph(job, ends[id(job)]) for job in failed[:5]) + "\n..." * (len(failed) > 5))
-        error.job = failed[0]
-        raise error
+        epitaphs = "\n".join(_epitaph(job, ends[id(job)]) for job in failed[:5])
+        raise JobFailed(epitaphs + "\n..." * (len(failed) > 5), failed[0])
 
 
 def qstat(scheduler=None):
@@ -277,47 +279,43 @@ def qdel(job=None, scheduler=None):
     Returns the ids of the jobs that the scheduler was told to stop. Raises SubmitError if it does not know one of them.
     """
     mine = {number: ours for ours in jobs() for number in ours.ids}
-    chosen = {}  # for each scheduler: its ids, and the Job for each that is of this project
-    for one in job if isinstance(job, (list, tuple)) else [] if job is None else [job]:
+    wanted = {}  # for each scheduler: Jobs of this project, and the ids of others
+    for one in job if isinstance(job, (list, tuple)) else [job]:
         # a job of this project knows its scheduler; another one may have another job with the same id
         ours = one.refresh() if isinstance(one, Job) else mine.get(str(one))
-        name = ours.scheduler if ours and not scheduler else _engine(scheduler).name
         if ours and not (ours.ids or ours.being_submitted()):
-            raise SubmitError(f"the job in {ours.folder} cannot be stopped: its id is not known (yet)")
-        chosen.setdefault(name, {}).update(
-            dict.fromkeys((ours.ids or [str(ours.folder)]) if ours else [str(one)], ours)
-        )
-    for name in [_engine(scheduler).name] if job is None else chosen:
+            raise SubmitError(f"the job in {ours.folder} cannot be stopped: its id is not known (yet)", ours)
+        name = ours.scheduler if ours and not scheduler else _engine(scheduler).name
+        wanted.setdefault(name, []).append(ours or one)
+    told = []
+    for name, some in wanted.items():
         engine = _engine(name)
-        busy = {id(ours) for ours in chosen.get(name, {}).values() if ours and ours.being_submitted()}
+        busy = [one for one in some if isinstance(one, Job) and one.being_submitted()]
         queue = engine.queue()
         if job is None:
-            found = {number: None for number in queue} | {
-                n: m for n, m in mine.items() if n in queue and m.scheduler == name
-            }
-        else:
-            found = chosen[name]
-        if unknown := [number for number in found if number not in queue and not found[number]]:
+            some = [mine[number] if number in mine and mine[number].scheduler == name else number for number in queue]
+        others = [str(one) for one in some if not isinstance(one, Job)]
+        if unknown := [number for number in others if number not in queue]:
             raise SubmitError(f"there is no job {', '.join(unknown)} of yours in {name}; qstat shows those that are")
-        live = [number for number in found if number in queue or id(found[number]) in busy]
-        ours = {id(found[number]): found[number] for number in live if found[number]}.values()
-        before, known = [(job, job.cancelled()) for job in ours], {number for job in ours for number in job.ids}
-        again = len(ours) > 0 and not any([job.mark_cancelled() for job in ours])
-        # of a job that another process still submits, what it has got meanwhile; it sees the mark and stops the rest
-        late = [number for job in ours for number in job.refresh().ids if number not in known]
-        live = chosen[name] = [number for number in live if number in queue] + late
+        ours = [one for one in dict.fromkeys(some) if isinstance(one, Job)]
+        ours = [one for one in ours if one in busy or not queue.keys().isdisjoint(one.ids)]
+        before, known = [(one, one.cancelled()) for one in ours], {number for one in ours for number in one.ids}
+        again = len(ours) > 0 and not any([one.mark_cancelled() for one in ours])
+        # another process that still submits the job sees the mark, and stops what is not known here
+        ids = [number for one in ours for number in one.refresh().ids if number in queue or number not in known]
         try:
-            if live:
-                engine.cancel(live, again)
+            if ids := others + ids:
+                engine.cancel(ids, again)
         except SubmitError:
             queue = engine.queue()
-            left = [number for number in live if any(row["reason"] != "being deleted" for row in queue.get(number, ()))]
-            for job, cancelled in before:
-                if not set(job.ids).isdisjoint(left):  # it goes on: do not say that it was stopped
-                    job.mark_cancelled(cancelled)
+            left = [number for number in ids if any(row["reason"] != "being deleted" for row in queue.get(number, ()))]
+            for one, cancelled in before:
+                if not set(one.ids).isdisjoint(left):  # it goes on: do not say that it was stopped
+                    one.mark_cancelled(cancelled)
             if left:  # of a job that has ended meanwhile there is nothing to say
                 raise
-    return [number for live in chosen.values() for number in live]
+        told += ids
+    return told
 
 
 # --- 2. How values are written down and read back ---------------------------------------------------------------------
@@ -986,12 +984,11 @@ def _submit_pieces(engine, job, tasks, request, attempt):
                 continue
             if left is tasks:
                 raise
-            trouble = SubmitError(
+            raise SubmitError(
                 f"{len(tasks) - len(left)} of {len(tasks)} tasks are submitted, as {job}; but then: {error}\n"
-                f"To submit those later: job.resubmit(), or python gridctl.py retry {job.id}"
-            )
-            trouble.job = job
-            raise trouble from None
+                f"To submit those later: job.resubmit(), or python gridctl.py retry {job.id}",
+                job,
+            ) from None
         try:
             job.save()
         except OSError:  # the disk is full, say; the id will be found again
@@ -1005,9 +1002,7 @@ def _submit_pieces(engine, job, tasks, request, attempt):
             except SubmitError as error:
                 if "does not exist" not in str(error):
                     words += f", but {piece['id']} may go on: {error}"
-            trouble = SubmitError(words)
-            trouble.job = job
-            raise trouble
+            raise SubmitError(words, job)
 
 
 def _new_piece(job, tasks, attempt):
