@@ -142,6 +142,39 @@ def test_no_more_run_at_once_than_was_said_in_all_pieces_together(folder, engine
         assert max(end for _, end in first) <= min(begin for begin, _ in second)
 
 
+def test_tasks_that_run_again_wait_for_their_turn(folder, engine):
+    text = "import os, sys, time\nfrom grid import typecast\n[number] = typecast()\nbegin = time.time()\n"
+    text += "if number == 1 and not os.path.exists('once'):\n    open('once', 'w')\n    sys.exit(3)\n"
+    text += "time.sleep(5 * (number - 1))\nopen(f'ran-{number}', 'w').write(f'{begin} {time.time()}')"
+    job = submit(folder, [[1], [2]], text, max_running=1)
+    folder.wait_until(lambda: job.counts == {**dict.fromkeys(job.counts, 0), "FAILED": 1, "RUNNING": 1}, "one failed")
+    job.resubmit()
+    assert job.tasks[0].state == "PENDING"
+    assert wait(folder, job)["DONE"] == 2
+    first, second = (list(map(float, (folder.path / f"ran-{task}").read_text().split())) for task in (1, 2))
+    assert first[0] >= second[1], "more than one ran at a time"
+    folder.wait_until(lambda: not any(map(engine.in_queue, job.ids)), "the queue forgets them")
+    assert wait(folder, job.resubmit(failed=False))["DONE"] == 2 and len(job.ids) == 3
+
+
+@pytest.mark.parametrize("reached", [1, 2])
+def test_an_array_stopped_by_another_process_while_it_is_submitted(folder, engine, reached):
+    code = "import grid, sys\nkind = type(grid._engine())\nkind.usual_most, kind.most_tasks = 2, lambda self: 2\n"
+    code += "grid.submit_array('worker.py', [[n] for n in range(1, 9)], log_dir='logs')"
+    folder.write("worker.py", "import time; time.sleep(100)")
+    count_calls(folder, engine.submitter, "sleep 1")
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    folder.wait_until(lambda: calls(folder) > reached, f"{reached} pieces are submitted")
+    [job] = folder.grid.jobs()
+    job.cancel()
+    assert "was stopped while it was submitted" in process.communicate(timeout=60)[1]
+    assert calls(folder) == reached + 1, "more was submitted after the stop"
+    ids = folder.grid.Job(job.folder).ids
+    assert len(ids) == reached + 1
+    folder.wait_until(lambda: not any(map(engine.in_queue, ids)), "nothing is left in the queue")
+    folder.wait_until(lambda: job.counts["CANCELLED"] == 8, "all tasks are seen as stopped")
+
+
 def test_an_array_that_has_partly_run_is_stopped_as_a_whole(folder, engine):
     text = "import time\nfrom grid import typecast\nif typecast()[0] > 2: time.sleep(100)"
     job = submit(folder, [[number] for number in range(1, 9)], text, max_running=2)
