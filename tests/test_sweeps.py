@@ -124,6 +124,8 @@ def test_a_sweep_is_submitted_and_waited_for_by_a_python_without_packages(furnis
     shell = "source environment/activate.sh && python -S my_script.py grid --epochs 1 2 --wait"
     output = project.run("bash", "-c", shell, **BACKGROUND).stdout
     assert "0 queued, 0 running, 2 done" in output and "the best: " in output
+    output = project.run("bash", "-c", shell.replace("1 2", "1"), **BACKGROUND).stdout
+    assert re.search(r"^1 task in .* none failed\naccuracy 0\.\d+, loss [\d.]+, in results/", output, re.MULTILINE)
 
 
 def test_mode_local_refuses_what_only_the_grid_can_do(furnished):

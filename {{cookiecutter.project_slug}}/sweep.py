@@ -129,7 +129,7 @@ def say_how_it_went(what, failed, results):
         print(f"    and {len(failed) - 10} more")
     results = [one for one in results if isinstance(one, Result)]
     if results:
-        print(f"the best: {best_in_words(results)}")
+        print("the best: " * (len(results) > 1) + best_in_words(results))
         print("make results compares all runs")
 
 
@@ -271,7 +271,9 @@ def best_in_words(results):
     metric = choose_metric(results)
     best = best_first(results, metric)[0]
     metrics = ", ".join(f"{name} {text_of_metric(value)}" for name, value in best.metrics.items())
-    return f"{metrics}: {describe(best, swept(results)) or 'the same parameters as the others'}, in {best.folder}"
+    if len(results) > 1:
+        metrics += f": {describe(best, swept(results)) or 'the same parameters as the others'}"
+    return f"{metrics}, in {best.folder}"
 
 
 def text_of_metric(value):
