@@ -530,7 +530,7 @@ def stuck_jobs():
     for job, statuses in zip(jobs, grid.look_at_tasks(jobs)):
         words, mend = "", f"make stop JOB={job.id}, and submit it again when that is mended"
         pending = any(status.state == "PENDING" for status in statuses)
-        if any("error state" in status.reason for status in statuses):
+        if any(map(grid.in_error_state, statuses)):
             words = f"is in error state: {grid.why(job, 'FAILED') or 'the scheduler does not say why'}"
         elif pending and job.id and asked < 10:  # a question that costs the scheduler something
             asked += 1

@@ -24,6 +24,7 @@ import os
 import re
 import sys
 import time
+from _thread import get_ident
 from collections import Counter, namedtuple
 
 if sys.version_info < (3, 11):  # before anything that an older Python would stumble over
@@ -279,12 +280,13 @@ def qdel(job=None, scheduler=None):
     Returns the ids of the jobs that the scheduler was told to stop. Raises SubmitError if it does not know one of them.
     """
     mine = {number: ours for ours in jobs() for number in ours.ids}
-    wanted = {}  # for each scheduler: Jobs of this project, and the ids of others
+    lost, wanted = [], {}  # for each scheduler: Jobs of this project, and the ids of others
     for one in job if isinstance(job, (list, tuple)) else [job]:
         # a job of this project knows its scheduler; another one may have another job with the same id
         ours = one.refresh() if isinstance(one, Job) else mine.get(str(one))
         if ours and not (ours.ids or ours.being_submitted()):
-            raise SubmitError(f"the job in {ours.folder} cannot be stopped: its id is not known (yet)", ours)
+            lost.append(ours)
+            continue
         name = ours.scheduler if ours and not scheduler else _engine(scheduler).name
         wanted.setdefault(name, []).append(ours or one)
     told = []
@@ -300,7 +302,14 @@ def qdel(job=None, scheduler=None):
         ours = [one for one in dict.fromkeys(some) if isinstance(one, Job)]
         ours = [one for one in ours if one in busy or not queue.keys().isdisjoint(one.ids)]
         before, known = [(one, one.cancelled()) for one in ours], {number for one in ours for number in one.ids}
-        again = len(ours) > 0 and not any([one.mark_cancelled() for one in ours])
+        again = len(ours) > 0
+        for one in ours:
+            try:
+                again = not one.mark_cancelled() and again
+            except OSError as error:  # a full disk is no reason to let it run on, but its submitter cannot know
+                again = False
+                if one in busy:
+                    raise SubmitError(f"{one} cannot be stopped while it is submitted: {error}", one) from None
         # another process that still submits the job sees the mark, and stops what is not known here
         ids = [number for one in ours for number in one.refresh().ids if number in queue or number not in known]
         try:
@@ -315,6 +324,8 @@ def qdel(job=None, scheduler=None):
             if left:  # of a job that has ended meanwhile there is nothing to say
                 raise
         told += ids
+    if lost:
+        raise SubmitError(f"the job in {lost[0].folder} cannot be stopped: its id is not known (yet)", lost[0])
     return told
 
 
@@ -687,9 +698,8 @@ grid_count() { # sets ended and well: how many tasks of a job have ended, in the
 }
 for number in "${!after[@]}"; do
     for try in {1..10}; do # a record may be late on a slow file system
-        while grid_count "${after[number]}"; [ "$ended" -lt "${after_tasks[number]}" ] && runs ${after_ids[number]}; do
-            sleep 0.5
-        done
+        while runs ${after_ids[number]}; do sleep 0.5; done
+        grid_count "${after[number]}"
         [ "$ended" -lt "${after_tasks[number]}" ] || break
         sleep 0.5
     done
@@ -1063,6 +1073,9 @@ def _call_until_it_has_the_job(engine, job, piece):
         if call and (left <= 0 or not isinstance(trouble, Unreachable)):
             raise _Refused(str(trouble))
         if left <= 0:
+            piece["unknown"] = True  # the scheduler may still take it
+            with contextlib.suppress(OSError):
+                job.save()
             raise SubmitError(f"{trouble}\nWhether it has the job is not known; it will be seen in {job.folder}")
         if pause == 0.5:
             print(f"grid: {command[0]} does not answer; trying for {RETRY_FOR} seconds", file=sys.stderr)
@@ -1465,7 +1478,8 @@ class _Background(_Scheduler):
 
     name = "background"
     job_ids = "grid_id=${GRID_BACKGROUND:-}\nunset GRID_BACKGROUND\n"
-    job_ids += 'runs() { for id in "$@"; do ! kill -0 "$id" 2>/dev/null || return 0; done; return 1; }'
+    runs = 'ps -ww -o args= -p "$id" | grep -q "/job[-0-9]*\\.sh$"'  # not kill -0: another process may have its number by now
+    job_ids += f'runs() {{ for id in "$@"; do ! {runs} || return 0; done; return 1; }}'
     answer = r"^([0-9]+)$"
 
     def command(self, record, request, hold, tasks):
@@ -1478,7 +1492,7 @@ class _Background(_Scheduler):
         room = record["max_running"] or max(1, (os.cpu_count() or 1) // request["cores"])
         many = (
             f"last={tasks}; trap last=0 USR2; for id in {' '.join(hold)}; do\n"
-            '    while [ "$last" -gt 0 ] && ps -ww -o args= -p "$id" | grep -q "/job[-0-9]*\\.sh$"; do sleep 0.5; done\n'
+            f'    while [ "$last" -gt 0 ] && {self.runs}; do sleep 0.5; done\n'
             "done; for ((index = 1; index <= last; index++)); do\n"
             '    GRID_BACKGROUND=$$ index=$index bash "$0" &\n'
             f'    while [ "$(jobs -rp | wc -l)" -ge {room} ]; do wait -n; done\n'
@@ -1600,7 +1614,7 @@ def _decide(record, queue, accounting=None, cancelled=False):
     if queue is None:
         return Status(so_far, None, "the scheduler does not answer", record)
     if queue == "submitting":
-        return Status("PENDING", None, "being submitted", record)
+        return Status(so_far, None, "being submitted", record)
     if queue == "unsubmitted" and not cancelled:
         return Status("FAILED", None, "it never reached the scheduler: the submission was interrupted", record)
     if queue not in ("gone", "unsubmitted"):
@@ -1614,6 +1628,11 @@ def _decide(record, queue, accounting=None, cancelled=False):
         began = f"it began on {record.get('host')}, and was killed with all that it had started"
         return Status("FAILED", None, f"vanished: {began}", record)
     return Status("FAILED", None, "vanished: it left the queue and never began; deleted there, or lost", record)
+
+
+def in_error_state(status):
+    """Whether the scheduler has it and will not run it; a script's own words may be alike."""
+    return "error state" in status.reason and "exit" not in status.record
 
 
 def _exit_reason(code):
@@ -1639,7 +1658,7 @@ def look_at_tasks(jobs, ask=True):
     """
     found = {id(job): _judge(job.refresh())[0] for job in jobs}
     unsure = [job for job in jobs if ask and any(status.state in LIVE for status in found[id(job)])]
-    queues = {}
+    queues, asked = {}, {id(job): set(job.ids) for job in unsure}
     for name in {job.scheduler for job in unsure}:
         engine = _engine(name)
         lost = {
@@ -1652,16 +1671,17 @@ def look_at_tasks(jobs, ask=True):
             queues[name] = engine.queue()
             for script, number in engine.find(lost, queues[name]).items():
                 job, piece = lost[script]
-                job.know_id(piece, number)
                 if (job.map(piece)[0], piece["attempt"]) in job.cancelled():  # while nobody knew what to stop
                     engine.cancel([number], False)
+                job.know_id(piece, number)
+                asked[id(job)].add(number)
         except GridError:
             queues[name] = None
     end = time.monotonic() + GRACE
     while unsure:
         left = []
         for job in unsure:
-            found[id(job)], gone = _judge(job, queues[job.scheduler])
+            found[id(job)], gone = _judge(job, queues[job.scheduler], asked[id(job)])
             if gone:
                 left.append((job, gone))
         if not any(patience for _, gone in left for *_, patience in gone) or time.monotonic() > end:
@@ -1678,7 +1698,7 @@ def look_at_tasks(jobs, ask=True):
 LIVE = ("PENDING", "RUNNING")
 
 
-def _judge(job, queue=None):
+def _judge(job, queue=None, asked=()):
     """The Status of each task as far as it is known, and those that are gone, a list of (task, piece, index, patience):
     whether a record may still come that would tell more.
 
@@ -1701,7 +1721,7 @@ def _judge(job, queue=None):
         row = queue
         if queue is not None and "exit" not in record:
             if piece and piece["id"]:
-                row = rows.get((piece["id"], index), "gone")
+                row = rows.get((piece["id"], index), "gone" if piece["id"] in asked else "submitting")
             else:
                 row = submission = submission or job.submission()
                 if not piece and job.holds_lock():  # this process is about to run again what was not submitted
@@ -1784,7 +1804,7 @@ def why(job, state):
 
 def _epitaph(job, status):
     """What JobFailed says of a job: its end, and the last lines of its log, or of that of the first task that failed."""
-    code = "" if status.exit_code is None else f"; exit code {status.exit_code}"
+    code = "" if status.exit_code is None or "exit code" in status.reason else f"; exit code {status.exit_code}"
     log, text = job, f"job {job.id} {job.name} is {status.state}: {status.reason}{code}."
     if job.record["array"] and status.state == "FAILED":
         log = next(task for task in job.tasks if task.state == "FAILED")
@@ -1878,7 +1898,7 @@ class Job(_Logged):
         self.name, self.scheduler = self.record["name"], self.record["scheduler"]
         self.log_dir = Path(self.record["log_dir"], self.folder.name if self.record["array"] else "")
         self.tasks = [Task(self, number) for number in range(1, self.record["tasks"] + 1)]
-        self._places, self._lock, self.looked = None, None, (float("-inf"), [])
+        self._places, self._lock, self._owner, self.looked = None, None, None, (float("-inf"), [])
         self._read_ids()
 
     ids = property(lambda self: [piece["id"] for piece in self.record["pieces"] if piece["id"]])
@@ -1920,8 +1940,8 @@ class Job(_Logged):
 
     def cancel(self):
         """Stop the job; see qdel. One that has ended already stays as it is."""
-        state, _, reason, _ = self.status
-        if state in LIVE or "error state" in reason:
+        status = self.status
+        if status.state in LIVE or in_error_state(status):
             qdel(self)
 
     def resubmit(self, failed=True, **changes):
@@ -1961,7 +1981,7 @@ class Job(_Logged):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 before["ids"] = Job(before["folder"]).ids
         # what is in error state still is in the queue: it must not run as well
-        stuck = [self.places()[task] for task in tasks if "error state" in statuses[task - 1].reason]
+        stuck = [self.places()[task] for task in tasks if in_error_state(statuses[task - 1])]
         if stuck:
             ids = [engine.task(piece["id"], index) if record["array"] else piece["id"] for piece, index in stuck]
             engine.cancel(ids, False)
@@ -1996,7 +2016,7 @@ class Job(_Logged):
 
     def refresh(self):
         """Read again what another process may have added, a retry or a piece; returns the job."""
-        if not self.holds_lock() and self._stamp_of_record() not in (None, self._stamp):
+        if self._lock is None and self._stamp_of_record() not in (None, self._stamp):
             self._reload()
         return self
 
@@ -2017,7 +2037,7 @@ class Job(_Logged):
             for left in reversed(range(20)):
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self._lock = file.fileno()
+                    self._lock, self._owner = file.fileno(), get_ident()
                     break
                 except BlockingIOError:  # being_submitted asks by locking it for a moment
                     if not left:
@@ -2030,13 +2050,13 @@ class Job(_Logged):
             self._marks = self.cancelled()
             try:
                 yield
-            finally:
-                if self._lock:
-                    self._lock = None
+                if self._lock:  # children that were forked meanwhile have it too
                     fcntl.flock(file, fcntl.LOCK_UN)
+            finally:  # if it was interrupted, a qsub that still is at work keeps it
+                self._lock = self._owner = None
 
     def holds_lock(self):
-        return self._lock is not None
+        return self._owner == get_ident()  # not another thread
 
     def being_submitted(self):
         """Whether a process submits tasks of this job at this moment; None if nobody can tell."""
@@ -2103,7 +2123,7 @@ class Job(_Logged):
             attempts = {task: piece["attempt"] for task, (piece, _) in self.places().items()}
             marks = before | {(task, attempts.get(task, self.attempt)) for task in live}
         if marks == before or not os.path.isdir(self.folder):
-            return False
+            return marks != before
         by_attempt = {}
         for task, attempt in marks:
             by_attempt.setdefault(attempt, []).append(task)
@@ -2119,9 +2139,10 @@ class Job(_Logged):
             return "submitting"
         # the submitter is no more, but a qsub that it had called may still be at work
         origin = (self.record["retries"] or [self.record])[-1]["provenance"]
-        here = busy is False and origin["host"] == platform.node()  # elsewhere locks may not be seen
+        soon = busy is False and origin["host"] == platform.node()  # elsewhere locks may not be seen
+        soon = soon and not any("unknown" in piece for piece in self.record["pieces"] if not piece["id"])
         age = time.time() - (self._stamp_of_record() or (0,))[0] / 1e9
-        return "submitting" if age < (GRACE if here else RETRY_FOR + 2 * CALL_TIMEOUT) else "unsubmitted"
+        return "submitting" if age < (GRACE if soon else RETRY_FOR + 2 * CALL_TIMEOUT) else "unsubmitted"
 
     def read_records(self, refresh=False):
         """What the tasks have written down: task -> (attempt, name of the file, fields), of the newest attempt.

@@ -54,12 +54,12 @@ def status():
         return
     rows = [("id", "name", "state", "since", "host", "reason")]
     asked = 0  # the scheduler why a job does not run: a question that costs it something
-    for job, (state, _, reason, record) in zip(jobs, grid.look(jobs)):
+    for job, status in zip(jobs, grid.look(jobs)):
+        state, _, reason, record = status
         submitted = job.record["provenance"]["submitted"]
         long = time.time() - datetime.fromisoformat(submitted).timestamp() > 30
-        if asked < 5 and (
-            "error state" in reason or state == "PENDING" and long and re.match("$|all [0-9]+ tasks pending$", reason)
-        ):
+        waits = state == "PENDING" and long and re.match("$|all [0-9]+ tasks pending$", reason)
+        if asked < 5 and (waits or grid.in_error_state(status)):
             asked, reason = asked + 1, grid.why(job, state) or reason
         since = moment(record.get("ended" if "exit" in record else "started"), submitted).strftime("%d %b %H:%M:%S")
         rows.append((job.id or "?", job.name, state, since, record.get("host", ""), reason))
@@ -131,8 +131,9 @@ def log(job, follow):
 def show(job):
     """Print everything that is recorded of a job or a task."""
     whole, record = (job.job if isinstance(job, grid.Task) else job), {}
-    state, code, reason, record = job.status
-    if state == "PENDING" or "error state" in reason:
+    status = job.status
+    state, code, reason, record = status
+    if state == "PENDING" or grid.in_error_state(status):
         reason = grid.why(whole, state) or reason
     code = f", exit code {code}" if code and "exit code" not in reason else ""
     named = f"{job.id} {job.name}" if job is whole else f"task {job.number} of {whole.id} {whole.name}"
@@ -191,11 +192,11 @@ def clean(age):
 def stop(chosen):
     """Stop jobs; of those that have ended already, say so."""
     looked = list(zip(chosen, grid.look(chosen)))
-    going = [job for job, (state, _, reason, _) in looked if state in ("PENDING", "RUNNING") or "error state" in reason]
+    going = [job for job, status in looked if status.state in grid.LIVE or grid.in_error_state(status)]
     grid.qdel(going)
     for job, status in looked:
         if job in going:
-            print(f"{job}: told the scheduler to stop it")
+            print(f"{job}: told the {'scheduler' if job.id else 'process that submits it'} to stop it")
         elif len(chosen) == 1:
             print(f"{job}: {status.state}")
 

@@ -249,6 +249,16 @@ def test_a_refused_retry_leaves_the_job_as_it_was(folder, worker):
     assert before == (folder.grid.Job(job.folder).record["pieces"], sorted(job.folder.rglob("*")))
 
 
+def test_a_job_after_one_that_runs_again_waits_for_its_new_end(folder):
+    folder.write("worker.py", "import os, sys, time; time.sleep(0.2); sys.exit(not os.path.exists('good'))")
+    job = submit(folder, [[n] for n in range(6)], max_running=1)
+    with pytest.raises(folder.grid.JobFailed):
+        job.wait(60)
+    folder.write("good", "")
+    after = submit(folder, [[7]], after=job.resubmit())
+    assert after.wait(60).state == job.state == "DONE"
+
+
 def test_a_script_that_is_gone_cannot_run_again(folder, worker):
     job = submit(folder, [[1, "code"]])
     with pytest.raises(folder.grid.JobFailed):

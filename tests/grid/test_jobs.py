@@ -367,6 +367,18 @@ time.sleep(100)"""
     assert folder.end(job).out == "saved\n"
 
 
+def test_a_job_whose_folder_is_gone_can_save_when_it_is_stopped(folder):
+    code = (
+        "import signal, sys, time\ndef save(*_): open('saved', 'w'); sys.exit(1)\nsignal.signal(signal.SIGTERM, save)\n"
+    )
+    folder.write("worker.py", code + "open('runs', 'w')\nwhile True: time.sleep(0.1)")
+    job = folder.grid.submit_script("worker.py", log_dir="logs")
+    folder.wait_until((folder.path / "runs").exists, "it runs")
+    shutil.rmtree(job.folder)
+    assert folder.grid.qdel(job) == [job.id]
+    folder.wait_until((folder.path / "saved").exists, "it was told to stop by a signal that it can handle")
+
+
 def test_its_folder_removed_while_it_runs(folder):
     folder.write("worker.py", "import time; time.sleep(3)")
     job = folder.grid.submit_script("worker.py", log_dir="logs")

@@ -6,6 +6,7 @@ The Grid Engine is a fake that keeps its queue in a file. Its qsub and qstat tak
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -126,6 +127,69 @@ def test_a_submission_that_ends_while_the_queue_is_read_is_no_failure(site):
     with pytest.raises(site.grid.JobTimeout):
         job.wait(1)
     assert queue(site) == ["101"]
+
+
+def test_a_job_that_begins_while_the_queue_is_read_has_not_vanished(site):
+    begin = 'printf "id: $id\\nhost: n1\\n" >"$(dirname "${@: -1}")/records/1.1.running"'
+    site.program("qsub", QSUB + begin)
+    site.write("slow", "1")
+    site.write("qslow", "2")
+    site.elsewhere(SINGLE, 1)
+    [job] = site.grid.jobs()
+    assert job.state == "RUNNING"
+    site.write("qslow", "0")
+    assert (job.state, site.grid.Job(job.folder).id) == ("PENDING", "101"), "a verdict was written down"
+
+
+def test_after_ctrl_c_a_qsub_that_is_still_at_work_is_waited_for(site):
+    """qsub is a script of the site's, which Ctrl-C ends without its program."""
+    site.program("qsub.real", QSUB)
+    site.program("qsub", 'qsub.real "$@"\nexit $?')
+    site.write("slow", "3")
+    ctrl_c = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    process = site.elsewhere(ctrl_c + SINGLE, 1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) and not queue(site)
+    [job] = site.grid.jobs()
+    time.sleep(1)
+    assert (job.state, job.reason) == ("PENDING", "being submitted")
+    with pytest.raises(site.grid.SubmitError, match="another process submits"):
+        job.resubmit()
+    site.wait_until(lambda: queue(site), "qsub has ended")
+    assert (job.state, job.id) == ("PENDING", "101")
+
+
+def test_a_job_that_the_scheduler_takes_after_it_was_given_up_is_not_submitted_twice(site):
+    """The master is overloaded: neither qsub nor qstat answers in time."""
+    site.program("qsub.real", QSUB)
+    late = (
+        'exec >/dev/null 2>&1; for fd in /proc/$BASHPID/fd/*; do [ ${fd##*/} -lt 3 ] || eval "exec ${fd##*/}>&-"; done'
+    )
+    site.program("qsub", f'( {late}; sleep 7; exec setsid qsub.real "$@" ) & exec sleep 100')
+    site.program("qstat", "exit 1")
+    site.grid.CALL_TIMEOUT, site.grid.RETRY_FOR = 2, 3
+    with pytest.raises(site.grid.SubmitError, match="Whether it has the job is not known"):
+        site.grid.submit_script("worker.py", log_dir="logs")
+    site.program("qstat", QSTAT)
+    [job] = site.grid.jobs()
+    assert (job.state, job.reason, job.being_submitted()) == ("PENDING", "being submitted", False)
+    with pytest.raises(site.grid.GridError, match="no task to run again"):
+        job.resubmit()
+    site.wait_until(lambda: queue(site), "it is there")
+    assert (site.grid.Job(job.folder).state, queue(site)) == ("PENDING", ["101"])
+
+
+def test_a_thread_that_watches_sees_what_another_one_submits(site):
+    job = submit(site, 2)
+    end(site, job)
+    site.write("slow", "2.5")
+    thread = threading.Thread(target=job.resubmit)
+    thread.start()
+    site.wait_until(lambda: len(lines(site, "begun")) == 2, "it is being submitted")
+    time.sleep(1.5)
+    counts = job.counts
+    thread.join()
+    assert counts["PENDING"] == 2 and job.counts["PENDING"] == 2
 
 
 def test_one_process_at_a_time_runs_tasks_again(site):
@@ -293,13 +357,30 @@ def test_a_stop_of_what_nobody_knew_to_be_submitted_is_carried_out_when_it_is_fo
     assert queue(site) == []
 
 
-def test_a_job_without_an_id_cannot_be_stopped(site):
-    job = submit(site, 1)
+def without_id(site, job):
+    """As it is when the submitter was killed before it could write down the id."""
     job.record["pieces"][0]["id"] = None
     job.save()
-    site.program("qstat", "exit 1")
-    with pytest.raises(site.grid.SubmitError, match="cannot be stopped: its id is not known"):
-        job.cancel()
+    return site.grid.Job(job.folder)
+
+
+def test_a_stop_of_what_is_found_is_tried_until_the_scheduler_obeys(site):
+    job = submit(site, 1)
+    job.mark_cancelled()
+    site.program("qdel", "echo 'error: commlib error: got select error' >&2; exit 1")
+    assert without_id(site, job).counts["PENDING"] == 1
+    site.program("qdel", QDEL)
+    site.wait_until(lambda: site.grid.Job(job.folder).counts["CANCELLED"] == 1, "it is stopped")
+    assert queue(site) == []
+
+
+def test_a_job_without_an_id_cannot_be_stopped_but_all_others_are(site):
+    job = without_id(site, submit(site, 1))
+    site.write("queue", "")
+    other = submit(site, 1)
+    with pytest.raises(site.grid.SubmitError, match="cannot be stopped: its id is not known") as caught:
+        site.grid.qdel([job, other])
+    assert caught.value.job is job and queue(site) == []
 
 
 def test_marks_that_cannot_be_read_for_a_moment_stop_nothing(site):
@@ -362,6 +443,17 @@ def test_a_disk_that_is_full_for_a_retry_is_a_clear_error(site):
         job.resubmit()
     site.grid._save = save
     assert (job.state, job.attempt, queue(site)) == ("FAILED", 1, [])
+
+
+def test_a_job_that_has_filled_the_disk_can_be_stopped(site):
+    job = submit(site, 2)
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    site.grid._save = full
+    job.cancel()
+    assert queue(site) == []
 
 
 def test_a_folder_in_which_one_may_only_read_tells_its_states(site):

@@ -157,6 +157,15 @@ def test_an_interrupted_submission_is_found_or_known_to_have_failed(site):
     assert site.grid.Job(job.folder).state == "DONE" and site.grid.Job(job.folder).id == "99"
 
 
+def test_the_words_of_a_script_are_not_those_of_the_scheduler(site):
+    job = submit(site)
+    (job.folder / "records/1.1.exit-1").write_text("id: 41\nreason: RuntimeError: the motor is in error state 7\n")
+    site.program("qdel", "echo 'denied: job \"41\" does not exist'; exit 1")
+    assert (job.state, job.reason) == ("FAILED", "RuntimeError: the motor is in error state 7")
+    job.cancel()
+    assert job.resubmit().attempt == 2
+
+
 RUN = 'JOB_ID=41 bash "${@: -1}" >/dev/null 2>&1'
 
 
