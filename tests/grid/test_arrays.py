@@ -278,13 +278,16 @@ def test_a_retry_of_a_snapshot_runs_the_snapshot_and_says_nothing_of_a_change(fo
 
 
 def test_each_attempt_is_compared_with_the_script_that_it_was_submitted_with(folder):
-    code = "import os, sys, time\nfor _ in range(100 * (sys.argv[1] == 'slow')): time.sleep(0.1 * (not os.path.exists('go')))\n"
-    folder.write("worker.py", code + "sys.exit(3)")
-    job = submit(folder, [["bad"]])
-    with pytest.raises(folder.grid.JobFailed):
-        job.wait(60)
+    code = "import os, sys, time\nwhile sys.argv[1] == 'slow' and not os.path.exists('go'): time.sleep(0.05)\n"
+    folder.write("worker.py", code + "sys.exit(3 * (sys.argv[1] == 'bad'))")
+    job = submit(folder, [["bad"], ["slow"], ["late"]], max_running=1)
+    folder.wait_until((job.folder / "records/2.1.running").exists, "the second task runs")
     folder.write("worker.py", code)
-    assert "changed" not in job.resubmit().wait(60).log()
+    job.resubmit()  # of the first one, which waits for the end of the others
+    folder.write("go", "")
+    job.wait(60)
+    assert "changed" not in job.tasks[0].log(), "it was submitted with the script as it is now"
+    assert "worker.py has changed since the job was submitted" in job.tasks[2].log()
 
 
 @pytest.mark.parametrize("number", [3, 3000])

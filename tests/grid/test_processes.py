@@ -401,15 +401,13 @@ def test_marks_that_cannot_be_read_for_a_moment_stop_nothing(site):
 # --- What the disk does -----------------------------------------------------------------------------------------------
 
 
+def full(*_, **__):
+    raise OSError("No space left on device")
+
+
 def test_a_disk_that_stays_full_does_not_lose_what_is_in_the_queue(site):
     save = site.grid._save
-
-    def full(path, text):
-        if lines(site, "calls"):
-            raise OSError("No space left on device")
-        save(path, text)
-
-    site.grid._save = full
+    site.grid._save = lambda *file: (full if lines(site, "calls") else save)(*file)
     with pytest.raises(site.grid.SubmitError, match="(?s)2 of 6 tasks are submitted.*No space left"):
         submit(site)
     site.grid._save = save
@@ -420,12 +418,7 @@ def test_a_disk_that_stays_full_does_not_lose_what_is_in_the_queue(site):
 
 
 def test_a_disk_that_is_full_from_the_beginning_leaves_nothing(site):
-    def full(path, *further, **keywords):
-        if str(path).endswith("lock"):
-            raise OSError("No space left on device")
-        return open(path, *further, **keywords)
-
-    site.grid.open = full
+    site.grid.open = lambda path, *how, **more: (full if str(path).endswith("lock") else open)(path, *how, **more)
     with pytest.raises(site.grid.SubmitError, match="cannot be written: No space left"):
         submit(site)
     assert site.jobs() == []
@@ -434,10 +427,6 @@ def test_a_disk_that_is_full_from_the_beginning_leaves_nothing(site):
 def test_a_disk_that_is_full_for_a_retry_is_a_clear_error(site):
     job = submit(site, 1)
     end(site, job)
-
-    def full(*_):
-        raise OSError("No space left on device")
-
     save, site.grid._save = site.grid._save, full
     with pytest.raises(site.grid.SubmitError, match="nothing can be submitted from .*: No space left"):
         job.resubmit()
@@ -447,10 +436,6 @@ def test_a_disk_that_is_full_for_a_retry_is_a_clear_error(site):
 
 def test_a_job_that_has_filled_the_disk_can_be_stopped(site):
     job = submit(site, 2)
-
-    def full(*_):
-        raise OSError("No space left on device")
-
     site.grid._save = full
     job.cancel()
     assert queue(site) == []
