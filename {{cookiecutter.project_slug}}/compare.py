@@ -33,8 +33,9 @@ def main():
     if options.job:
         # all of its pieces and retries, which have ids of their own
         folders = {job.folder.name for job in grid.jobs() if options.job in (*job.ids, job.name)}
-        about = [(one, one.about) for one in results]
-        results = [one for one, facts in about if facts.get("submission") in folders or facts.get("job") == options.job]
+        results = [
+            one for one in results if one.about.get("submission") in folders or one.about.get("job") == options.job
+        ]
     if results:
         try:
             metric = choose_metric(results, options.metric)

@@ -999,10 +999,8 @@ def _submit_pieces(engine, job, tasks, request, attempt):
                 f"To submit those later: job.resubmit(), or python gridctl.py retry {job.id}",
                 job,
             ) from None
-        try:
+        with contextlib.suppress(OSError):  # the disk is full, say; the id will be found again
             job.save()
-        except OSError:  # the disk is full, say; the id will be found again
-            pass
         left = left[most:]
         if job.cancelled() - job._marks:  # another process was told to stop it, and could not know this piece
             job.mark_cancelled()
@@ -1052,6 +1050,7 @@ def _call_until_it_has_the_job(engine, job, piece):
     while True:
         if call:
             try:
+                # qsub keeps the lock while it is at work; a job in the background would keep it until its end
                 answer = _call(command, engine, [job._lock] if job._lock and engine.programs else [])
                 ids = re.findall(engine.answer, answer, re.MULTILINE)
                 if len(ids) == 1:
@@ -1066,7 +1065,7 @@ def _call_until_it_has_the_job(engine, job, piece):
             found, call = engine.find([script], engine.queue()).get(script), True
         except SubmitError:
             found = None  # nobody can tell yet
-        job.learn_ids()  # a task that has begun has written it down; it may have left the queue already
+        job.read_records()  # a task that has begun has written its id down; it may have left the queue already
         if found or piece["id"]:
             return found or piece["id"]
         left = end - time.monotonic()
@@ -1331,9 +1330,6 @@ class _GridEngine(_Scheduler):
         _call(["qdel", *ids], self)
 
 
-_CLUSTERS = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
-
-
 class _Slurm(_Scheduler):
     """Slurm; see the man pages sbatch, squeue, scancel, scontrol, sacct."""
 
@@ -1351,14 +1347,16 @@ class _Slurm(_Scheduler):
     usual_most = 1000  # MaxArraySize - 1, see the man page slurm.conf
     foreign = "SQUEUE_|SBATCH_(ARRAY_INX|WAIT)$"
     variables = {"SLURM_BITSTR_LEN": "0"}  # indexes of tasks that wait are not to be cut off after 64 characters
+    clusters = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
+    held = ["REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"]
     live = "PENDING RUNNING COMPLETING CONFIGURING SUSPENDED STOPPED SIGNALING STAGE_OUT RESIZING REQUEUED".split()
-    live += "REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD".split()
+    live += ["REQUEUE_FED", *held]
 
     def command(self, record, request, hold, tasks):
-        if any(re.match("-M|--clu", word) for word in request["options"]) or any(map(os.environ.get, _CLUSTERS)):
+        if any(re.match("-M|--clu", word) for word in request["options"]) or any(map(os.environ.get, self.clusters)):
             raise ArgumentError(
                 "a job of another cluster could not be found again: submit on a host of that cluster, without the option "
-                f"-M, --clusters, and without {' and '.join(_CLUSTERS)} in the environment"
+                f"-M, --clusters, and without {' and '.join(self.clusters)} in the environment"
             )
         # --export=NONE: the environment of a login, not that of this terminal; no requeue: nothing runs twice unasked
         words = "sbatch --parsable --export=NONE --no-requeue --chdir=/ --output=/dev/null --error=/dev/null".split()
@@ -1405,11 +1403,11 @@ class _Slurm(_Scheduler):
         for line in answer.split(begin + "\t")[1:]:
             number, index, word, reason, started, submitted, host, name, script = line[:-1].split("\t", 8)
             reason, state = reason.strip("()"), "RUNNING"
-            if word in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"):
+            if word in ("PENDING", "REQUEUED", *self.held):
                 state = "PENDING"
             if reason.startswith(("launch failed", "user env retrieval failed")):
                 state, reason = "FAILED", "in error state; the scheduler will not run it"
-            elif re.match("JobHeld|Dependency$|job requeued in held", reason) or word in self.live[-3:]:
+            elif re.match("JobHeld|Dependency$|job requeued in held", reason) or word in self.held:
                 reason = "held"
             elif state == "RUNNING":
                 reason = {"SUSPENDED": "suspended", "STOPPED": "suspended"}.get(word, "")
@@ -1967,8 +1965,8 @@ class Job(_Logged):
 
     def _resubmit(self, ended, changes):
         """Run again the tasks in these states."""
-        record, engine = self.record, _engine(self.scheduler)
         statuses = look_at_tasks([self])[0]
+        record, engine = self.record, _engine(self.scheduler)
         tasks = [number for number, status in enumerate(statuses, 1) if status.state in ended]
         if not tasks:
             raise GridError(f"{self} has no task to run again: {_overall(self, statuses).reason or statuses[0].state}")
@@ -2088,11 +2086,13 @@ class Job(_Logged):
 
     def map(self, piece):
         """The numbers of a piece's tasks, in the order of the scheduler's indexes."""
+        if len(self) == 1:
+            return [1]
         try:
             with open(self.folder / piece["map"], encoding="utf-8") as file:
                 return [int(line) for line in file]
         except OSError:  # its folder was removed
-            return [1] if len(self) == 1 else []
+            return []
 
     def places(self):
         """Where each task's newest attempt is: its number -> (piece, index there)."""
@@ -2171,11 +2171,7 @@ class Job(_Logged):
         if not self.record["array"] and 1 in found:
             attempt, name, fields = found[1]
             found[1] = attempt, name, self._read(name) or ({} if "running" in fields else fields)
-            for piece in self.record["pieces"]:  # of two copies that the scheduler got, the one that runs
-                if piece["attempt"] == attempt and found[1][2].get("id", piece["id"]) != piece["id"]:
-                    self.know_id(piece, found[1][2]["id"])
-        if any(not piece["id"] for piece in self.record["pieces"]):
-            self.learn_ids(found)
+        self._learn_ids(found)
         return found
 
     def _read(self, name):
@@ -2191,16 +2187,18 @@ class Job(_Logged):
         attempt = self.places()[task][0]["attempt"]
         return self._read(f"{task}.{attempt}." + ("running" if code is None else f"exit-{code}"))
 
-    def learn_ids(self, records=None):
-        """Take ids that nobody knows from what tasks have written down."""
+    def _learn_ids(self, records):
+        """Take ids from what tasks have written down: those that nobody knows, and of two copies of a job the one that runs."""
         for piece in self.record["pieces"]:
-            if not piece["id"]:
-                records = self.read_records() if records is None else records
-                for task in self.map(piece):
-                    if records.get(task, (0,))[0] == piece["attempt"]:
-                        if number := self._read(records[task][1]).get("id"):
-                            self.know_id(piece, number)
-                        break
+            if piece["id"] and self.record["array"]:
+                continue
+            for task in self.map(piece):
+                attempt, name, fields = records.get(task, (0, "", {}))
+                if attempt == piece["attempt"]:
+                    number = fields.get("id") or not piece["id"] and self._read(name).get("id")
+                    if number and number != piece["id"]:
+                        self.know_id(piece, number)
+                    break
 
     def last_record(self):
         """When the last task ended."""
