@@ -2,23 +2,25 @@
 
 import os
 import signal
+from contextlib import suppress
 
 import pytest
-from workplace import GRID, Folder, load
-
-
-@pytest.fixture(scope="session")
-def grid():
-    """grid.py in the template; for what needs no folder."""
-    return load(GRID)
+from sandbox import Sandbox, compiled_library, load, room
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A Folder with a name that breaks whatever is not quoted; jobs run in the background of this machine."""
-    folder = Folder(tmp_path, monkeypatch, "background")
-    folder.program("qstat", "echo '<job_info/>'")  # no test here asks a scheduler that this machine may have
-    yield folder
+def grid():
+    """grid.py alone; for what needs no folder. room("states") is a room of its gridlib."""
+    return load(compiled_library())
+
+
+@pytest.fixture
+def sandbox(tmp_path, monkeypatch):
+    """A Sandbox whose jobs run in the background of this machine."""
+    sandbox = Sandbox(tmp_path, monkeypatch, "background")
+    sandbox.program("qstat", "echo '<job_info/>'")  # no test here asks a scheduler that this machine may have
+    yield sandbox
     monkeypatch.undo()
-    for process in folder.grid._Background({}).queue():  # no job outlives its test
-        os.killpg(int(process), signal.SIGKILL)
+    for job_id in room("schedulers").Background({}).queue():  # no job outlives its test
+        with suppress(ProcessLookupError):
+            os.killpg(int(job_id), signal.SIGKILL)

@@ -1,0 +1,294 @@
+"""Tell: submit tasks until the scheduler surely has them, once; and stop them.
+
+Whenever a submission is interrupted, its tasks are either not submitted, or found again by the path of their job script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+
+from gridlib import project
+from gridlib.errors import Refused, SubmitError, Unreachable
+from gridlib.folder import JobFolder, Submission
+from gridlib.resources import Resources, thread_limits
+from gridlib.schedulers import Owner, Row, Scheduler, scheduler
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# --- Submit -----------------------------------------------------------------------------------------------------------
+
+
+def submit(
+    job: JobFolder, tasks: list[int], resources: Resources, base: int, provenance: dict, keep: int | None = None
+) -> None:
+    """Hand tasks to the scheduler, in as few submissions as it takes.
+
+    Args:
+        tasks: their numbers.
+        base: the number of the newest submission that was seen when the tasks were chosen.
+        provenance: facts for submission.json.
+        keep: the job's lock, a file descriptor.
+
+    Raises:
+        Refused, OSError: none of the tasks is submitted.
+        SubmitError: some are, or nobody knows.
+    """
+    engine = scheduler(job.scheduler)
+    before = {one.number: one.stopped() for one in job.submissions()}
+    most, left, number = engine.default_max_tasks, tasks, base
+    if len(tasks) > most:
+        most = max(1, engine.max_tasks())
+    while left:
+        number += 1
+        chunk = left[:most]
+        words = command(engine, job, resources, len(chunk), job.ids)
+        submission = None
+        try:
+            # the intent is on disk before the scheduler is called, and the id right after
+            facts = {"command": words, "resources": resources.to_facts(), "place": engine.place(), **provenance}
+            submission = job.new_submission(number, chunk, facts)
+            project.write_whole(submission.script, job_script(job, submission, resources, engine))
+            if number == 1:  # from now on others see the job
+                project.write_whole(os.path.join(job.path, "job.json"), project.dump_json(job.facts))
+            job_id = submit_exactly_once(engine, job, submission, [*words, submission.script], keep)
+        except (Refused, OSError) as error:
+            if submission:
+                shutil.rmtree(submission.path, ignore_errors=True)
+            number -= 1
+            if len(chunk) > 1 and re.search(engine.too_many_pattern, str(error)):
+                site = engine.max_tasks()
+                most = site if 0 < site < len(chunk) else len(chunk) // 2
+                continue
+            if left is tasks:
+                raise
+            done = f"{len(tasks) - len(left)} of {len(tasks)} tasks are submitted, as {job}; but then: {error}"
+            raise SubmitError(f"{done}\nTo submit the others later: python grid.py retry {job.id}") from None
+        submission.save_id(job_id)  # if the disk is full, say, the id will be found again
+        left = left[most:]
+        if any(one.stopped() != before.get(one.number) for one in job.submissions()):
+            _stop_own(engine, job, submission)
+
+
+def command(engine: Scheduler, job: JobFolder, resources: Resources, tasks: int, earlier: list[str]) -> list[str]:
+    """Return the words of the submit command, without the path of the job script. earlier: ids of the job's submissions."""
+    dependencies = [job_id for before in job.facts["after"] for job_id in before["ids"]]
+    max_running = job.facts["max_running"]
+    if max_running:
+        dependencies += earlier[-1:]  # the scheduler counts within a submission: they run one after the other
+    return engine.command(job.name, resources, dependencies, tasks if job.array else 0, max_running)
+
+
+def _stop_own(engine: Scheduler, job: JobFolder, submission: Submission) -> None:
+    """Stop what was just submitted, for another process was told to stop the job, and could not know of this."""
+    with contextlib.suppress(OSError):
+        submission.mark_stopped()
+    words = f"{job} was stopped while it was submitted"
+    try:
+        engine.cancel([submission.id or ""], False)
+    except SubmitError as error:
+        if "does not exist" not in str(error):
+            words += f", but {submission.id} may keep running: {error}"
+    raise SubmitError(words)
+
+
+def submit_exactly_once(
+    engine: Scheduler, job: JobFolder, submission: Submission, words: list[str], keep: int | None
+) -> str:
+    """Call the submit command; return the id. Before a second try comes a look whether the first one got through.
+
+    Raises:
+        Refused: the scheduler surely does not have it.
+        SubmitError: nobody knows.
+    """
+    end, pause, call = time.monotonic() + project.limits.retry, 0.5, True
+    trouble: SubmitError = Refused("")
+    while True:
+        if call:
+            try:
+                # qsub keeps the lock while it is at work; a job in the background would keep it until its end
+                answer = engine.call(words, (keep,) if keep is not None and engine.programs else ())
+                ids = re.findall(engine.id_pattern, answer, re.MULTILINE)
+                if len(ids) == 1:
+                    return ids[0]
+                trouble = SubmitError(f"{words[0]} printed no job id, but: {answer.strip() or 'nothing'}")
+            except SubmitError as error:
+                trouble = error
+        # whether it surely does not have the job, so that it is safe to try again, or to give up
+        call = isinstance(trouble, Refused) or bool(re.search(engine.not_sent_pattern, str(trouble)))
+        try:
+            found = engine.find({submission.script}, {job.name}, engine.queue()).get(submission.script)
+            call = True
+        except SubmitError:
+            found = None  # nobody can tell yet
+        if found := found or _recorded_id(submission):  # a task that has begun may have left the queue already
+            return found
+        left = end - time.monotonic()
+        if call and (left <= 0 or not isinstance(trouble, Unreachable)):
+            raise Refused(str(trouble))
+        if left <= 0:
+            with contextlib.suppress(OSError):
+                submission.save(unknown=True)  # the scheduler may still take it
+            raise SubmitError(
+                f"{trouble}\nIt is not known whether the job was submitted; `python grid.py status` will tell ({job.path})"
+            )
+        if pause == 0.5:
+            print(f"grid: {words[0]} is not responding; retrying for {project.limits.retry:g} s", file=sys.stderr)
+        pause = min(2 * pause, 10)
+        time.sleep(min(pause, left))
+
+
+def _recorded_id(submission: Submission) -> str | None:
+    for task, record in submission.records(refresh=True).items():
+        return submission.read_record(task, record).get("id")
+    return None
+
+
+def job_script(job: JobFolder, submission: Submission, resources: Resources, engine: Scheduler) -> str:
+    """Return the text of a job script: settings, and then job.sh. Every value is quoted; only `activate` is shell."""
+    facts = job.facts
+    settings = {
+        "grid_folder": submission.path,
+        "grid_name": job.name,
+        "grid_activate": facts["activate"],
+        "grid_walltime": str(resources.walltime or ""),
+        "grid_run": os.path.join(HERE, "run.py"),
+        "grid_array": "yes" if job.array else "",
+        "grid_log_dir": job.log_dir,
+        "grid_workdir": facts["workdir"],
+        "grid_python": facts["python"],
+        "grid_ignored": "",
+    }
+    lines = [
+        "#!/bin/bash -p",
+        "# Written by grid.py for the scheduler, which runs it once for each task.",
+        f"# To run task 1 by hand, with its output in the terminal:  bash {shlex.quote(submission.script)} 1",
+        "",
+        "# -p: no function and no shell option of the user's steers this script",
+        'case $- in *p*) ;; *) exec /bin/bash -p "$0" "$@" ;; esac',
+        *(f"{key}={shlex.quote(value)}" for key, value in settings.items()),
+        f"grid_after=({shlex.join(before['folder'] for before in facts['after'])})",
+        f"grid_after_tasks=({shlex.join(str(before['tasks']) for before in facts['after'])})",
+        "export " + " ".join(f"{key}={value}" for key, value in thread_limits(resources.cores).items()),
+        engine.prelude,
+    ]
+    with open(os.path.join(HERE, "job.sh"), encoding="utf-8") as file:
+        return "\n".join(lines) + "\n\n" + file.read()
+
+
+# --- Stop -------------------------------------------------------------------------------------------------------------
+
+
+def stop(name: str, jobs: list[JobFolder], others: list[str], everything: list[JobFolder] | None = None) -> list[str]:
+    """Stop jobs of one scheduler.
+
+    Args:
+        name: of the scheduler.
+        others: ids of jobs that are not of this project.
+        everything: stop all jobs of this user; these are the ones of this project.
+
+    Returns:
+        The ids of the jobs that the scheduler was told to stop.
+
+    Raises:
+        SubmitError: it does not know one of the others, refuses, or cannot be asked; or a job lives elsewhere.
+    """
+    engine = scheduler(name)
+    locked = {job.path for job in jobs if job.is_locked()}
+    queue = engine.queue()
+    if everything is not None:
+        jobs = [job for job in everything if not queue.keys().isdisjoint(job.ids)]
+        others = [job_id for job_id in queue if not any(job_id in job.ids for job in jobs)]
+    if strange := [job_id for job_id in others if job_id not in queue]:
+        raise SubmitError(f"no job {', '.join(strange)} of yours in {engine.title}; qstat() lists your jobs")
+    stops = [_Stop(engine, job, queue, job.path in locked) for job in jobs]
+    ids, kill = list(others), True
+    for one in stops:
+        if one.targets:
+            kill = one.mark() and kill
+            ids += one.ids()
+    try:
+        if ids:
+            engine.cancel(ids, kill and len(ids) > len(others))
+    except SubmitError:
+        now = engine.queue()
+        left = {job_id for job_id in ids if any(row.reason != "being deleted" for row in now.get(job_id, ()))}
+        for one in stops:
+            one.unmark(left)  # it goes on: do not say that it was stopped
+        if left:  # of a job that has ended meanwhile there is nothing to say
+            raise
+    if unknown := [one.job for one in stops if one.is_unknown]:
+        raise SubmitError(
+            f"{unknown[0]} cannot be stopped: its id is not known (yet); see {unknown[0].path}", unknown[0]
+        )
+    return ids
+
+
+class _Stop:
+    """The stop of one job: which of its submissions are to be stopped."""
+
+    def __init__(self, engine: Scheduler, job: JobFolder, queue: dict[str, list[Row]], locked: bool):
+        self.job, self.locked = job, locked
+        submissions = job.submissions()
+        self.known = {one.id for one in submissions if one.id}
+        live = [one for one in submissions if one.id and (one.id in queue or self._is_alive(engine, one))]
+        place = engine.place() if live else None
+        for one in live:
+            if one.place and place and one.place != place:
+                raise SubmitError(f"{job} was submitted as {one.place}, this is {place}: stop it there", job)
+        scripts = engine.scripts([one.id for one in live if one.id in queue], queue)  # type: ignore[misc]  # none is None
+        self.live = [one for one in live if one.id not in scripts or _same(scripts[one.id], one.script)]
+        # those that are on their way to the scheduler: who submits them sees the mark
+        self.coming = [one for one in submissions if not one.id] + (submissions[-1:] if locked else [])
+        self.is_unknown = not self.known and not locked
+        self.targets = self.live + [one for one in self.coming if one not in self.live]
+        if not self.live and not locked:
+            self.targets = []  # it has ended, or nobody can tell it to stop
+        self.new: list[Submission] = []
+
+    def _is_alive(self, engine: Scheduler, submission: Submission) -> bool:
+        """Whether the scheduler has it, though its list does not show it: it is asked if tasks have left no record."""
+        ended = [task for task, record in submission.records().items() if "exit" in record]
+        if len(ended) >= len(submission.tasks) or submission.lost():
+            return False
+        owner = Owner(project.user(), self.job.name, submission.script)
+        return any(
+            end.state in ("PENDING", "RUNNING") for end in engine.account(submission.id or "", owner, False).values()
+        )
+
+    def mark(self) -> bool:
+        """Note the stop in all submissions; returns whether all were noted before."""
+        again = True
+        for one in self.targets:
+            if one.stopped() is None:
+                again = False
+                self.new.append(one)
+            try:
+                one.mark_stopped()
+            except OSError as error:  # a full disk is no reason to let it run on, but its submitter cannot know
+                again = False
+                if self.locked:
+                    raise SubmitError(
+                        f"{self.job} cannot be stopped while it is submitted: {error}", self.job
+                    ) from None
+        return again
+
+    def ids(self) -> list[str]:
+        """What to tell the scheduler to stop: what lives, and what came since we looked."""
+        came = [one.id for one in self.job.submissions() if one.id and one.id not in self.known]
+        return [one.id for one in self.live if one.id] + came
+
+    def unmark(self, left: set[str]) -> None:
+        """Take back what this stop has noted of jobs that go on."""
+        for one in self.new:
+            if one.id in left:
+                one.unmark_stopped()
+
+
+def _same(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)

@@ -1,0 +1,366 @@
+"""Ask: what is the state of a job? It is decided from what was seen, and nothing unseen is taken for a success.
+
+Evidence counts in this order: the record of an end, which the job itself writes; a row in the queue; how it was found to
+have been lost (lost.json); the scheduler's accounting. Absence from the queue is no evidence until that very job was asked
+for, where it was submitted, and the answer was that there is none. A scheduler that does not respond changes nothing.
+
+    poll_tasks     the Status of each task of some jobs: each scheduler is asked once for all of them
+    decide         the Status of one task from all that is known
+    summarize      the Status of a job from those of its tasks
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+
+from gridlib import project
+from gridlib.errors import GridError, JobTimeout, SubmitError
+from gridlib.schedulers import End, Owner, Row, Scheduler, exit_reason, scheduler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gridlib.folder import JobFolder, Submission
+
+from typing import NamedTuple
+
+STATES = ("PENDING", "RUNNING", "DONE", "FAILED", "CANCELLED")
+LIVE = ("PENDING", "RUNNING")
+
+# What is known of a task beside its record, where it is no row of the queue.
+GONE = "gone"  # it left the queue
+SUBMITTING = "submitting"  # nobody knows its id yet
+UNSUBMITTED = "unsubmitted"  # nobody will ever know one
+SILENT = "the scheduler does not respond"
+NOT_ASKED = ""
+
+
+class Status(NamedTuple):
+    """The state of a task or a job, its exit code, the reason, and what it has written down (a dict of texts)."""
+
+    state: str
+    exit_code: int | None
+    reason: str
+    record: dict
+    stuck: bool = False  # the scheduler has it and will never run it
+
+
+def decide(record: dict, seen: Row | str, stopped: bool = False, end: End | None = None) -> Status:
+    """Return the Status of a task from all that is known.
+
+    Args:
+        record: what the task has written down; with the int "exit" when it has ended, and "stopped" if by a signal.
+        seen: its row in the queue, or one of the words above; any other text is why nobody can tell.
+        stopped: whether somebody asked to stop it.
+        end: of a task that is gone, what the scheduler's accounting says.
+    """
+    if "exit" in record:
+        return _ended(record, stopped)
+    so_far = "RUNNING" if record else "PENDING"
+    if isinstance(seen, Row):
+        stuck = seen.state == "FAILED"
+        return Status("CANCELLED" if stopped and stuck else seen.state, None, seen.reason, record, stuck)
+    if seen == SUBMITTING:
+        return Status(so_far, None, "being submitted", record)
+    if seen not in (GONE, UNSUBMITTED):
+        return Status(so_far, None, seen, record)
+    if stopped and (end is None or end.state not in LIVE):
+        return Status("CANCELLED", None, "stopped on request" + ("" if record else " before it began"), record)
+    if seen == UNSUBMITTED:
+        return Status("FAILED", None, "never submitted: the submission was interrupted", record)
+    if end:
+        return Status(*end, record)
+    if record:
+        where = f"it started on {record.get('host')} and left no record of its end (killed, with all its processes)"
+        return Status("FAILED", None, f"vanished: {where}", record)
+    never = "it left the queue without starting (deleted with qdel/scancel, or lost by the scheduler)"
+    return Status("FAILED", None, f"vanished: {never}", record)
+
+
+def _ended(record: dict, stopped: bool) -> Status:
+    code = record["exit"]
+    if code == 0:
+        return Status("DONE", 0, "", record)
+    if "stopped" in record and stopped:
+        return Status("CANCELLED", code, "stopped on request", record)
+    reason = record.get("reason")
+    if not reason and "stopped" in record:
+        reason = "stopped by the scheduler: deleted there, or over a limit"
+    return Status("FAILED", code, reason or exit_reason(code), record)
+
+
+def summarize(job: JobFolder, statuses: list[Status]) -> Status:
+    """Return the Status of a job from those of its tasks."""
+    if not job.array:
+        return statuses[0]
+    counts = Counter(status.state for status in statuses)
+    failed = [number for number, status in enumerate(statuses, 1) if status.state == "FAILED"]
+    words = [f"{counts[state]} {state.lower()}" for state in STATES if counts[state]]
+    reason = f"of {len(job)} tasks {', '.join(words)}" if len(words) > 1 else f"all {words[0].replace(' ', ' tasks ')}"
+    if failed:
+        which = project.format_ranges(failed)
+        reason += ": " + (which if len(which) < 60 else which[:60].rpartition(",")[0] + " ...")
+    stuck = any(status.stuck for status in statuses)
+    if counts["PENDING"] or counts["RUNNING"]:
+        special = {status.reason for status in statuses if status.state in LIVE and status.reason}
+        begun = counts["RUNNING"] or any(status.record for status in statuses)
+        text = "; ".join([reason, *sorted(special)[:2]])
+        return Status("RUNNING" if begun else "PENDING", None, text, {}, stuck)
+    state = "FAILED" if failed else "CANCELLED" if counts["CANCELLED"] else "DONE"
+    code = 0 if state == "DONE" else statuses[failed[0] - 1].exit_code if failed else None
+    record = {"exit": code, "ended": job.last_record(job.submissions())}
+    return Status(state, code, reason, record, stuck)
+
+
+# --- Looking at jobs --------------------------------------------------------------------------------------------------
+
+
+class Answer(NamedTuple):
+    """What a scheduler said: its queue, who asked which cluster, and the ids that were known before it was asked."""
+
+    queue: dict[str, list[Row]]
+    place: str | None
+    asked: set[str]
+
+
+def poll(jobs: list[JobFolder], ask: bool = True) -> list[Status]:
+    """Return the Status of each job; see poll_tasks."""
+    return [summarize(job, statuses) for job, statuses in zip(jobs, poll_tasks(jobs, ask), strict=True)]
+
+
+def poll_tasks(jobs: list[JobFolder], ask: bool = True, mine: bool = False) -> list[list[Status]]:
+    """Return the Status of each task of each job, lists in a list.
+
+    When tasks have left the queue without a record of their end, the record is waited for, up to limits.grace seconds:
+    file systems may be slow. Then the scheduler is asked for those very jobs, and the answer is written down; only a
+    record, or the queue, can change it later.
+
+    Args:
+        ask: call each scheduler, once for all its jobs that have not ended; else only what is on the disk counts.
+        mine: this process holds the lock of the jobs, and will submit tasks of them.
+    """
+    found = [_Look(job, mine) for job in jobs]
+    unsure = [look for look in found if ask and look.is_unsure()]
+    if unsure:
+        answers = _ask(unsure)
+        end = time.monotonic() + project.limits.grace
+        while unsure:
+            for look in unsure:
+                look.read(answers[look.job.scheduler])
+            unsure = [look for look in unsure if look.gone]
+            if not any(look.may_still_write() for look in unsure) or time.monotonic() > end:
+                break
+            time.sleep(0.25)
+        if unsure:
+            _settle(unsure)
+    return [look.statuses for look in found]
+
+
+def _ask(looks: list[_Look]) -> dict[str, Answer | str]:
+    """Ask each scheduler of these jobs for its queue, and for ids that were lost. A text: why it did not tell."""
+    answers: dict[str, Answer | str] = {}
+    for name in {look.job.scheduler for look in looks}:
+        ours = [look for look in looks if look.job.scheduler == name]
+        known = {submission.id for look in ours for submission in look.submissions if submission.id}
+        lost = {one.script: (look, one) for look in ours for one in look.submissions if not one.id}
+        try:
+            asked = scheduler(name)
+            queue = asked.queue()
+            for script, job_id in asked.find(set(lost), {look.job.name for look in ours}, queue).items():
+                look, submission = lost[script]
+                if submission.stopped():  # while nobody knew what to stop
+                    asked.cancel([job_id], False)
+                submission.save_id(job_id)
+                known.add(job_id)
+            answers[name] = Answer(queue, asked.place(), known)
+        except GridError:
+            answers[name] = SILENT
+    return answers
+
+
+def _settle(looks: list[_Look]) -> None:
+    """Decide on tasks that are gone: by a second look at the queue, then by asking for these very jobs."""
+    answers = _ask(looks)
+    for look in looks:
+        look.read(answers[look.job.scheduler])
+        if look.gone:
+            look.settle(scheduler(look.job.scheduler), answers[look.job.scheduler])
+
+
+class _Look:
+    """One look at one job: what is on the disk, and what its scheduler says of it."""
+
+    def __init__(self, job: JobFolder, mine: bool):
+        self.job, self.mine = job, mine
+        self.read(NOT_ASKED)
+
+    def read(self, answer: Answer | str) -> None:
+        """Decide on each task: self.statuses. Those that are gone are in self.gone: (task, submission, index, record)."""
+        self.submissions = self.job.submissions()
+        self.statuses: list[Status] = []
+        self.gone: list[tuple[int, Submission, int, dict]] = []
+        self._unsure = False
+        records = {one.number: one.records(refresh=answer != NOT_ASKED) for one in self.submissions}
+        self._learn_ids(records)
+        lost = {one.number: one.lost() for one in self.submissions}
+        self._stopped = {one.number: one.stopped() is not None for one in self.submissions}
+        queue = {one.number: self._rows(one, answer) for one in self.submissions}
+        newest, alike = self.job.newest(self.submissions), {}
+        nowhere = self._of_tasks_in_no_submission(answer) if len(newest) < len(self.job) else NOT_ASKED
+        for task in range(1, len(self.job) + 1):
+            submission, index = newest.get(task, (None, 0))
+            number = submission.number if submission else 0
+            record = records.get(number, {}).get(task, {})
+            rows, otherwise = queue.get(number, ({}, nowhere))
+            seen = NOT_ASKED if "exit" in record else rows.get(index, otherwise)
+            end = lost.get(number, {}).get(task)
+            if end and "exit" not in record and not isinstance(seen, Row):
+                self.statuses.append(Status(end[0], end[1], end[2], record))
+                self._unsure = self._unsure or not end[3]
+                continue
+            if seen == GONE and submission:
+                self.gone.append((task, submission, index, record))
+                seen = NOT_ASKED
+            key = id(seen) if isinstance(seen, Row) else seen, tuple(record.items()), self._is_stopped(submission)
+            if key not in alike:  # of thousands of tasks most are alike
+                alike[key] = decide(record, seen, key[2])
+            self.statuses.append(alike[key])
+
+    def is_unsure(self) -> bool:
+        """Whether the scheduler could tell more: it has not ended, or nobody knew how it ended."""
+        return self._unsure or any(status.state in LIVE for status in self.statuses)
+
+    def may_still_write(self) -> bool:
+        """Whether a record may come of a task that is gone."""
+        return any(record or not self._is_stopped(submission) for _, submission, _, record in self.gone)
+
+    def settle(self, asked: Scheduler, answer: Answer | str) -> None:
+        """Decide on the tasks that are gone, and write it down."""
+        ends = self._account(asked, answer.queue if isinstance(answer, Answer) else {})
+        new: dict[int, dict[int, tuple]] = {}
+        for task, submission, index, record in self.gone:
+            said = ends.get(submission.number)
+            if record and self.job.array:
+                record = submission.read_record(task, record)
+            stopped = self._is_stopped(submission)
+            status = decide(record, SILENT) if said is None else decide(record, GONE, stopped, said.get(index))
+            self.statuses[task - 1] = status
+            if status.state not in LIVE:
+                known = stopped or index in (said or {})
+                new.setdefault(submission.number, {})[task] = (status.state, status.exit_code, status.reason, known)
+        for submission in self.submissions:
+            if submission.number in new:
+                submission.save_lost(new[submission.number])
+
+    def _account(self, asked: Scheduler, queue: dict[str, list[Row]]) -> dict[int, dict[int, End]]:
+        """What the scheduler says of each submission that has tasks that are gone; nothing of one if it does not respond."""
+        found: dict[int, dict[int, End]] = {}
+        open_questions = {submission.number: submission for _, submission, _, _ in self.gone}
+        for last in (False, True):
+            for submission in list(open_questions.values()):
+                owner = Owner(project.user(), self.job.name, submission.script)
+                listed = any(self._is_ours(row, submission) for row in queue.get(submission.id or "", ()))
+                try:
+                    found[submission.number] = asked.account(submission.id or "", owner, listed)
+                except SubmitError:
+                    found.pop(submission.number, None)
+                    del open_questions[submission.number]
+                    continue
+                if found[submission.number] or self._stopped[submission.number]:
+                    del open_questions[submission.number]
+            if not open_questions or last:
+                break
+            time.sleep(project.limits.grace / 5)  # it may be late: ask again before its silence counts
+        return found
+
+    def _learn_ids(self, records: dict[int, dict[int, dict]]) -> None:
+        """Take ids from what tasks have written down: those that nobody knows, and of two copies of a job the one that runs.
+
+        What a single job has written is read as a whole; of arrays the names of the records tell enough.
+        """
+        for submission in self.submissions:
+            named = records[submission.number]
+            if self.job.array and submission.id:
+                continue
+            for task, record in list(named.items())[:1]:
+                written = submission.read_record(task, record)
+                if not self.job.array:
+                    named[task] = written
+                if written.get("id") and written["id"] != submission.id:
+                    submission.save_id(written["id"])
+
+    def _rows(self, submission: Submission, answer: Answer | str) -> tuple[dict[int, Row], str]:
+        """The rows of a submission's tasks in the queue, by index, and what is known of its other tasks."""
+        if isinstance(answer, str):
+            return {}, answer
+        if submission.place and answer.place and submission.place != answer.place:
+            return {}, f"as last seen; it was submitted as {submission.place}, this is {answer.place}: ask there"
+        if not submission.id:
+            return {}, SUBMITTING if self.job.is_being_submitted(submission, self.mine) else UNSUBMITTED
+        if submission.id not in answer.asked:  # it came while the queue was read
+            return {}, SUBMITTING
+        rows = {}
+        for row in answer.queue.get(submission.id, ()):
+            if self._is_ours(row, submission):
+                rows |= dict.fromkeys(row.indexes or range(1, len(submission.tasks) + 1), row)
+        return rows, GONE
+
+    def _is_ours(self, row: Row, submission: Submission) -> bool:
+        """Whether a row with the id of a submission is about it: ids are used again, and by other clusters."""
+        if row.script:
+            return os.path.realpath(row.script) == os.path.realpath(submission.script)
+        return row.name in ("", self.job.name)
+
+    def _of_tasks_in_no_submission(self, answer: Answer | str) -> str:
+        if isinstance(answer, str):
+            return answer
+        return SUBMITTING if self.job.is_being_submitted(None, self.mine) else UNSUBMITTED
+
+    def _is_stopped(self, submission: Submission | None) -> bool:
+        """Tasks that never were in a submission were stopped with the last one that was."""
+        last = submission or next(reversed(self.submissions), None)
+        return bool(last and self._stopped[last.number])
+
+
+def poll_until_ended(jobs: list[JobFolder], timeout: float | None = None) -> Iterator[dict[int, list[Status]]]:
+    """Look at jobs until all have ended, gently; yield the Status of each task, by id(job), after each look.
+
+    What jobs leave in their folders is read every second. The scheduler is asked after half a second and then ever more
+    seldom, up to once a minute.
+
+    Args:
+        timeout: in seconds, and up to limits.grace more; None: no limit.
+
+    Raises:
+        JobTimeout: the time was over first.
+    """
+    begin = time.monotonic()
+    asked, pause, unfinished = begin, 0.5, jobs
+    known: dict[int, list[Status]] = {}
+    while unfinished:
+        now = time.monotonic()
+        if ask := now - asked >= pause:
+            asked, pause = now, min(60, 1.5 * pause)
+        known |= {id(job): statuses for job, statuses in zip(unfinished, poll_tasks(unfinished, ask), strict=True)}
+        unfinished = [job for job in unfinished if any(status.state in LIVE for status in known[id(job)])]
+        yield known
+        left = 1 if timeout is None else begin + timeout - time.monotonic()
+        if unfinished and left <= 0:
+            names = ", ".join(map(str, unfinished[:5])) + (" ..." if len(unfinished) > 5 else "")
+            still = f"still not finished after {timeout:g} s: {names}"
+            raise JobTimeout(f"{still}. They keep running; wait again or cancel them.")
+        if unfinished:
+            rest = max(1, 10 * (time.monotonic() - now))  # records of many tasks take longer to read
+            time.sleep(min(rest, left, max(0.05, asked + pause - time.monotonic())))
+
+
+def pending_reason(job: JobFolder, stuck: bool = False) -> str:
+    """Return why a job waits or is in error state, in the scheduler's words; empty if it does not tell."""
+    newest = [submission.id for submission in job.submissions() if submission.id]
+    try:
+        return scheduler(job.scheduler).pending_reason(newest[-1], stuck) if newest else ""
+    except GridError:
+        return ""
