@@ -6,7 +6,7 @@ import os
 import re
 
 from gridlib import project
-from gridlib.errors import Unreachable
+from gridlib.errors import SubmitError, Unreachable
 from gridlib.resources import Resources
 from gridlib.schedulers.base import Owner, Row, Scheduler
 
@@ -31,6 +31,12 @@ class Background(Scheduler):
     ) -> list[str]:
         room = max_running or max(1, (os.cpu_count() or 1) // resources.cores)
         return ["bash", "-p", START, str(tasks), str(room), *dependencies]
+
+    def find_program(self) -> None:
+        import shutil
+
+        if missing := [program for program in ("bash", "ps") if not shutil.which(program)]:
+            raise SubmitError(f"{' and '.join(missing)} not found on PATH: a job in the background needs bash and ps")
 
     def place(self) -> str | None:
         return f"{project.user()}@{os.uname().nodename}"
