@@ -1,11 +1,10 @@
 """Ask the schedulers of this machine, so that the questions come with the right defaults.
 
 cookiecutter runs this in a copy of the template, whose cookiecutter.json it edits. It takes two seconds at most, and
-whatever goes wrong the plain defaults stay: no scheduler, one that hangs, a Python that is too old for grid.py.
+whatever goes wrong the plain defaults stay: no scheduler, one that hangs, a Python that is too old for gridlib.
 """
 
 import glob
-import importlib.util
 import json
 import os
 import re
@@ -16,8 +15,9 @@ import sys
 import threading
 import time
 
-ANSWERS_BY = time.monotonic() + 1.4  # the schedulers' commands; Python has taken some time before that
-END = ANSWERS_BY + 0.2
+BEGIN = time.monotonic()
+ANSWER_TIMEOUT = 1.4  # seconds for the schedulers' commands; Python has taken some time before that
+TIMEOUT = 1.6  # for all of it
 TITLES = {"gridengine": "Grid Engine", "slurm": "Slurm"}
 
 # What pre_gen_project.py takes. Neither Jinja nor the prompt's markup could read that as anything else.
@@ -26,145 +26,132 @@ GRES = RESOURCE + r"(:[A-Za-z0-9_.+-]+)?"
 QUEUE = r"(?!-)[A-Za-z0-9_.@-]+"
 
 
-def load(name):
-    """A module of the template's project."""
-    [path] = glob.glob("*cookiecutter*/{}.py".format(name))
-    spec = importlib.util.spec_from_file_location(name, path)
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def load_both():
-    """The template's grid.py, with calls that end in time, and its doctor.py, which knows what to ask."""
+def load_library():
+    """Return the modules schedulers and site of the template's gridlib."""
     sys.dont_write_bytecode = True
-    grid = load("grid")
+    [project] = glob.glob("*cookiecutter*/")
+    sys.path.insert(0, os.path.abspath(project))
+    from gridlib import schedulers, site
 
-    def call(command, engine=None):
-        how = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-        left = ANSWERS_BY - time.monotonic()
-        if left < 0:
-            raise grid.Unreachable(command[0])
-        try:
-            process = subprocess.Popen(command, **how)
-        except OSError:
-            raise grid.SubmitError(command[0])
-        try:
-            output = process.communicate(timeout=left)[0]
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with all that it has started and that may keep the pipe open
-            raise grid.Unreachable(command[0])
-        if process.returncode:
-            raise grid.SubmitError(command[0])
-        return output.decode("utf-8", "replace")
-
-    grid._call = call
-    return grid, load("doctor")
+    return schedulers, site
 
 
-def look(found):
-    """Put what each scheduler of this machine offers into a dict, as its answers come in."""
+def call(command):
+    """Return what a command prints. However it ends, it ends in time, with all that it has started."""
+    from gridlib.errors import SubmitError, Unreachable
+
+    left = BEGIN + ANSWER_TIMEOUT - time.monotonic()
+    if left < 0:
+        raise Unreachable(command[0])
+    pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        grid, doctor = load_both()
-        engines = [engine for engine in (grid._GridEngine, grid._Slurm) if all(map(shutil.which, engine.programs))]
-        found.update({engine.name: {} for engine in engines})
+        process = subprocess.Popen(command, start_new_session=True, **pipes)
+    except OSError:
+        raise SubmitError(command[0])
+    try:
+        output = process.communicate(timeout=left)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # a child may keep the pipe open
+        raise Unreachable(command[0])
+    if process.returncode:
+        raise SubmitError(command[0])
+    return output.decode("utf-8", "replace")
 
-        def ask(engine):
+
+def query(found):
+    """Put what each scheduler of this machine offers into a dict, by its name, as its answers come in."""
+    try:
+        schedulers, site = load_library()
+        kinds = [kind for kind in (schedulers.GridEngine, schedulers.Slurm) if all(map(shutil.which, kind.programs))]
+        found.update({kind.name: {} for kind in kinds})
+
+        def query_one(kind):
+            scheduler = kind({})
+            scheduler.call = call
             try:
-                found[engine.name] = doctor.offers(engine({}))
+                found[kind.name] = vars(site.query_site(scheduler))
             except Exception:
                 pass  # the plain defaults stay
 
         # daemons: a command that not even SIGKILL ends, as on a file system that hangs, must not keep cookiecutter
-        asking = [threading.Thread(target=ask, args=[engine], daemon=True) for engine in engines]
-        for thread in asking:
+        threads = [threading.Thread(target=query_one, args=[kind], daemon=True) for kind in kinds]
+        for thread in threads:
             thread.start()
-        for thread in asking:
+        for thread in threads:
             thread.join()
-    except BaseException:  # SystemExit too, by which grid.py refuses an old Python
+    except BaseException:  # a SyntaxError, a SystemExit: gridlib is for newer Pythons
         pass
 
 
-def safe(names, pattern=RESOURCE):
-    """Those of the names that would be taken as answers."""
+def valid_names(names, pattern=RESOURCE):
+    """Return those of the names that would be taken as answers."""
     return [name for name in names if re.fullmatch(pattern, name)]
 
 
-def some(names):
-    """Names as a prompt lists them."""
+def first_few(names):
+    """Return names as a prompt lists them."""
     return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
 
 
-def fill_in(questions, found):
-    """Change defaults and prompts to what was found."""
-    prompts = questions["__prompts__"]
-    engine, slurm = found.get("gridengine"), found.get("slurm")
-
+def set_defaults(questions, found):
+    """Change defaults and prompts to what was found: what each scheduler offers, by its name; empty if it did not say."""
+    engine, slurm = found.get("gridengine", {}), found.get("slurm", {})
     here = [
-        TITLES[name] + (" ({})".format(offers["version"]) if offers.get("version") else "")
-        for name, offers in found.items()
+        TITLES[name] + (" ({})".format(site["version"]) if site.get("version") else "") for name, site in found.items()
     ]
-    if len(here) == 2:
-        here = "found here: {}; auto takes Grid Engine".format(" and ".join(here))
-    else:
-        here = "found here: {}".format(here[0]) if here else "none was found on this machine"
-    prompts["scheduler"]["__prompt__"] = "Which scheduler shall jobs go to? ({})".format(here)
+    text = "found here: {}".format(" and ".join(here)) if here else "none detected"
+    explain(questions, "scheduler", text + ("; auto uses Grid Engine" if len(here) == 2 else ""))
 
-    def ask(question, text, options, command, offers, title, count=None, pattern=RESOURCE):
-        """Take the best option as the default, and let the prompt say where the default comes from."""
-        options = safe(options, pattern)
+    for question, name, command, options, pattern in (
+        ("memory_resource", "gridengine", "qconf -sc", engine.get("memory", []), RESOURCE),
+        ("cuda_resource", "gridengine", "qconf -sc", engine.get("cuda", []), RESOURCE),
+        ("parallel_environment", "gridengine", "qconf -spl", list(engine.get("parallel_environments", [])), RESOURCE),
+        ("slurm_cuda", "slurm", "sinfo -o %G", slurm.get("cuda", []), GRES),
+    ):
+        options = valid_names(options, pattern)
         if options:
             questions[question] = options[0]
-            others = "; also {}".format(some(options[1:])) if options[1:] else ""
-            source = count(options[0]) if count else "found here"
-            source = "{} is {}: {}{}".format(options[0], source, command, others)
-        elif offers is None:
-            source = "usual; no {} was found on this machine".format(title)
-        elif any(value for key, value in offers.items() if key != "version"):
-            source = "usual; {} shows none here".format(command)
+            others = "; also {}".format(first_few(options[1:])) if options[1:] else ""
+            text = "{} is {}: {}{}".format(options[0], how_counted(options[0], question, engine), command, others)
+        elif name not in found:
+            text = "no {} detected; press Enter".format(TITLES[name])
+        elif any(value for key, value in found[name].items() if key != "version"):
+            text = "{} lists none here; press Enter".format(command)
         else:
-            source = "usual; {} is on this machine but did not answer in time".format(title)
-        prompts[question] = "{} ({})".format(text, source)
+            text = "{} did not respond in time; press Enter".format(TITLES[name])
+        explain(questions, question, text)
 
-    def counted(name):
-        """How Grid Engine counts a resource, in words."""
-        if name not in engine["consumable"]:
-            return "requestable here"
-        return "consumable here, per {}".format(engine["per"][name])
+    for question, names in (("queue", engine.get("queues", [])), ("partition", slurm.get("partitions", []))):
+        names = valid_names(names, QUEUE)
+        listed = "found here: {}; ".format(first_few(names)) if names else ""
+        explain(questions, question, listed + "empty: the site's default")
+    questions["_per"] = {name: engine["per"][name] for name in valid_names(engine.get("per", {}))}
 
-    offers, title = engine or {}, "Grid Engine"
-    ask(
-        "memory_resource",
-        "Grid Engine's name for memory",
-        offers.get("memory", []),
-        "qconf -sc",
-        engine,
-        title,
-        counted,
-    )
-    ask("cuda_resource", "Grid Engine's name for GPUs", offers.get("cuda", []), "qconf -sc", engine, title, counted)
-    environments = list(offers.get("parallel_environments", []))
-    text = "Grid Engine's parallel environment, for more than one core"
-    ask("parallel_environment", text, environments, "qconf -spl", engine, title)
-    gpus = (slurm or {}).get("cuda", [])
-    ask("slurm_cuda", "Slurm's name for GPUs", gpus, "sinfo -o %G", slurm, "Slurm", pattern=GRES)
-    for question, text, names in (
-        ("queue", "Grid Engine's queue", safe(offers.get("queues", []), QUEUE)),
-        ("partition", "Slurm's partition", safe((slurm or {}).get("partitions", []), QUEUE)),
-    ):
-        listed = "found here: {}; ".format(some(names)) if names else ""
-        prompts[question] = "{} ({}empty: the site's default)".format(text, listed)
-    questions["_per"] = {name: offers["per"][name] for name in safe(offers.get("per", {}))}
+
+def explain(questions, question, text):
+    """Put a text in brackets behind a prompt, in place of what stands there."""
+    prompts = questions["__prompts__"]
+    if isinstance(prompts[question], dict):
+        prompts, question = prompts[question], "__prompt__"
+    prompts[question] = "{} ({})".format(prompts[question].partition(" (")[0], text)
+
+
+def how_counted(name, question, engine):
+    """Return how a scheduler counts a resource, in words."""
+    if not question.endswith("_resource"):
+        return "found here"
+    return "consumable here, per {}".format(engine["per"][name]) if name in engine["consumable"] else "requestable here"
 
 
 def main():
+    """Edit cookiecutter.json."""
     with open("cookiecutter.json", encoding="utf-8") as file:
         questions = json.load(file)
     found = {}
-    looking = threading.Thread(target=look, args=[found], daemon=True)
-    looking.start()
-    looking.join(max(0, END - time.monotonic()))
-    fill_in(questions, dict(found))
+    thread = threading.Thread(target=query, args=[found], daemon=True)
+    thread.start()
+    thread.join(max(0, BEGIN + TIMEOUT - time.monotonic()))
+    set_defaults(questions, dict(found))
     with open("cookiecutter.json.new", "w", encoding="utf-8") as file:
         json.dump(questions, file, indent=2, ensure_ascii=False)
     os.replace("cookiecutter.json.new", "cookiecutter.json")
