@@ -47,12 +47,12 @@ def call(command):
     try:
         process = subprocess.Popen(command, start_new_session=True, **pipes)
     except OSError:
-        raise SubmitError(command[0])
+        raise SubmitError(command[0]) from None
     try:
         output = process.communicate(timeout=left)[0]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # a child may keep the pipe open
-        raise Unreachable(command[0])
+        raise Unreachable(command[0]) from None
     if process.returncode:
         raise SubmitError(command[0])
     return output.decode("utf-8", "replace")
@@ -66,9 +66,9 @@ def query(found):
         found.update({kind.name: {} for kind in kinds})
 
         def query_one(kind):
-            scheduler = kind({})
-            scheduler.call = call
             try:
+                scheduler = kind({})
+                scheduler.call = call
                 found[kind.name] = vars(site.query_site(scheduler))
             except Exception:
                 pass  # the plain defaults stay
@@ -96,10 +96,8 @@ def first_few(names):
 def set_defaults(questions, found):
     """Change defaults and prompts to what was found: what each scheduler offers, by its name; empty if it did not say."""
     engine, slurm = found.get("gridengine", {}), found.get("slurm", {})
-    here = [
-        TITLES[name] + (" ({})".format(site["version"]) if site.get("version") else "") for name, site in found.items()
-    ]
-    text = "found here: {}".format(" and ".join(here)) if here else "none detected"
+    here = [TITLES[name] + (f" ({site['version']})" if site.get("version") else "") for name, site in found.items()]
+    text = f"found here: {' and '.join(here)}" if here else "none detected"
     explain(questions, "scheduler", text + ("; auto uses Grid Engine" if len(here) == 2 else ""))
 
     for question, name, command, options, pattern in (
@@ -111,19 +109,19 @@ def set_defaults(questions, found):
         options = valid_names(options, pattern)
         if options:
             questions[question] = options[0]
-            others = "; also {}".format(first_few(options[1:])) if options[1:] else ""
-            text = "{} is {}: {}{}".format(options[0], how_counted(options[0], question, engine), command, others)
+            others = f"; also {first_few(options[1:])}" if options[1:] else ""
+            text = f"{options[0]} is {how_counted(options[0], question, engine)}: {command}{others}"
         elif name not in found:
-            text = "no {} detected; press Enter".format(TITLES[name])
+            text = f"no {TITLES[name]} detected; press Enter"
         elif any(value for key, value in found[name].items() if key != "version"):
-            text = "{} lists none here; press Enter".format(command)
+            text = f"{command} lists none here; press Enter"
         else:
-            text = "{} did not respond in time; press Enter".format(TITLES[name])
+            text = f"{TITLES[name]} did not respond in time; press Enter"
         explain(questions, question, text)
 
     for question, names in (("queue", engine.get("queues", [])), ("partition", slurm.get("partitions", []))):
         names = valid_names(names, QUEUE)
-        listed = "found here: {}; ".format(first_few(names)) if names else ""
+        listed = f"found here: {first_few(names)}; " if names else ""
         explain(questions, question, listed + "empty: the site's default")
     questions["_per"] = {name: engine["per"][name] for name in valid_names(engine.get("per", {}))}
 
@@ -133,14 +131,14 @@ def explain(questions, question, text):
     prompts = questions["__prompts__"]
     if isinstance(prompts[question], dict):
         prompts, question = prompts[question], "__prompt__"
-    prompts[question] = "{} ({})".format(prompts[question].partition(" (")[0], text)
+    prompts[question] = f"{prompts[question].partition(' (')[0]} ({text})"
 
 
 def how_counted(name, question, engine):
     """Return how a scheduler counts a resource, in words."""
     if not question.endswith("_resource"):
         return "found here"
-    return "consumable here, per {}".format(engine["per"][name]) if name in engine["consumable"] else "requestable here"
+    return f"consumable here, per {engine['per'][name]}" if name in engine["consumable"] else "requestable here"
 
 
 def main():

@@ -1,317 +1,557 @@
-"""`python gridctl.py doctor` finds what would keep a job from running, and says how to mend it."""
+"""`python grid.py doctor` finds what would keep a job from running, and says how to fix it."""
 
-import json
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from baking import Project, without_schedulers
 import sites
+from baking import Project, without_schedulers
+from sandbox import Sandbox, room, until
 from sites import Site
 from test_defaults import CUDA, MEM
 
 # the Python that runs the tests, in place of an environment
 READY = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+BACKGROUND = {"GRID_SCHEDULER": "background"}
+TABLES = {
+    "gridengine": {
+        "memory": "mem",
+        "memory_per": "slot",
+        "cuda": "cuda",
+        "cuda_per": "slot",
+        "parallel_environment": "smp",
+    },
+    "slurm": {"cuda": "gpu"},
+}
 
 
-class Patient(Project):
-    """A project and the site where it is."""
+def by_subject(findings):
+    """Findings, (level, subject, text), as a dict from the subject to "level text"."""
+    found = {}
+    for level, subject, text in findings:
+        found[subject] = f"{found[subject]}\n" if subject in found else ""
+        found[subject] += f"{level} {text}"
+    return found
+
+
+def errors(found):
+    """The subjects with errors, and what is said of them."""
+    return {subject: text for subject, text in found.items() if "error " in text}
+
+
+def levels(found):
+    return {text.split()[0] for text in found.values()}
+
+
+class DoctorProject(Project):
+    """A baked project and the site where it is."""
 
     def __init__(self, project, site):
         super().__init__(project.path, project.environ | {"PATH": site.path, "GRID_ACTIVATE": READY}, "")
         self.site = site
         (self.path / "environment" / "requirements.txt").write_text("# none\npytest\n")
-
-    def settings(self, old, new):
-        """Change pyproject.toml."""
-        text = self.read("pyproject.toml")
-        assert text.count(old) == 1
-        (self.path / "pyproject.toml").write_text(text.replace(old, new))
+        (self.path / "my_script_local.py").write_text("from grid import typecast\n")
 
     def doctor(self, *words, **variables):
-        """The findings, a dict from the subject to "level text"; the exit code must agree with them."""
-        done = self.run(sys.executable, "gridctl.py", "doctor", *words, check=False, **variables)
-        assert "Traceback" not in done.stdout + done.stderr and "fails:" not in done.stdout, done.stdout + done.stderr
-        rows = [line.split(None, 2) for line in done.stdout.splitlines() if re.match("ok |warning |wrong ", line)]
-        assert done.returncode == any(row[0] == "wrong" for row in rows), done.stdout + done.stderr
-        found = {}
-        for level, subject, text in rows:
-            found[subject] = f"{found[subject]}\n" if subject in found else ""
-            found[subject] += f"{level} {text}"
-        return found
+        """What it finds, by subject; the exit code must agree."""
+        done = self.run(sys.executable, "grid.py", "doctor", *words, check=False, **variables)
+        assert "Traceback" not in done.stdout + done.stderr and "itself failed" not in done.stdout, done
+        rows = [line.split(None, 2) for line in done.stdout.splitlines() if re.match("ok |warning |error ", line)]
+        number = {level: sum(row[0] == level for row in rows) for level in ("error", "warning")}
+        total = ", ".join(f"{count} {level}{'s' * (count != 1)}" for level, count in number.items())
+        assert done.stdout.splitlines()[-1] == (total if any(number.values()) else "no problems found")
+        assert done.returncode == bool(number["error"]), done
+        return by_subject(rows)
 
-    def wrong(self, *words, **variables):
-        """The subjects that are wrong, and what is said of them."""
-        return {subject: text for subject, text in self.doctor(*words, **variables).items() if "wrong" in text}
+    def start(self, *words, **variables):
+        """Start it, and return the process."""
+        command = [sys.executable, "grid.py", "doctor", *words]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, cwd=self.path, env=self.environ | variables, **pipes)
+
+    def running(self):
+        """The processes of this project's jobs."""
+        processes = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout
+        return [line for line in processes.splitlines() if f"{self.path}/.grid/" in line]
+
+
+class DoctorSandbox(Sandbox):
+    """A Sandbox with a starter and a worker at a site: the checks are called in this process, one by one."""
+
+    def __init__(self, tmp_path, monkeypatch, environ, scheduler):
+        super().__init__(tmp_path, monkeypatch, scheduler)
+        self.monkeypatch, self.scheduler = monkeypatch, scheduler
+        self.site = Site(tmp_path / "site", without_schedulers(environ))
+        monkeypatch.setenv("PATH", self.site.path)
+        monkeypatch.setenv("GRID_ACTIVATE", READY)
+        self.write("my_script.py", 'MEMORY = "2G"\nCUDA = 0\n')
+        self.write("my_script_local.py", "from grid import typecast\n")
+        self.write("worker.py", "")
+        self.write("environment/requirements.txt", "# none\npytest\n")
+
+    def check(self, name, *args):
+        """What a check of the doctor's finds, by subject."""
+        findings = getattr(room("doctor"), name)(*args)
+        return by_subject((level, subject, f"{text}. {fix}" if fix else text) for level, subject, text, fix in findings)
+
+    def check_scheduler(self, **variables):
+        """The same of the check which scheduler is used."""
+        for name, value in variables.items():
+            self.monkeypatch.setenv(name, value)
+        return self.check("catch_errors", "scheduler", room("doctor").check_scheduler())["scheduler"]
+
+    def check_names(self, **changes):
+        """The same of the names in [tool.grid], with changes of them; None takes one away."""
+        table = {key: value for key, value in (TABLES[self.scheduler] | changes).items() if value}
+        engine = room("schedulers").SCHEDULERS[self.scheduler]({self.scheduler: table})
+        return self.check("check_site", engine)
+
+    def submitted(self, number="77"):
+        """A job that the fake scheduler takes."""
+        self.site.program("qsub" if self.scheduler == "gridengine" else "sbatch", f"echo {number}")
+        return self.submit()
 
 
 @pytest.fixture
-def patient(bake, tmp_path, environ):
-    """A project that was made at a site with a Grid Engine, and is well."""
-    site = Site(tmp_path / "site", without_schedulers(environ)).grid_engine(
-        MEM, CUDA, given=["hc:mem=20G", "hc:cuda=2"], environments={"smp": "$pe_slots", "mpi": "$round_robin"}
-    )
-    return Patient(bake(variables={"PATH": site.path}), site)
+def gridengine(tmp_path, monkeypatch, environ):
+    """A DoctorSandbox at a site with a Grid Engine."""
+    sandbox = DoctorSandbox(tmp_path, monkeypatch, environ, "gridengine")
+    environments = {"smp": "$pe_slots", "mpi": "$round_robin"}
+    sandbox.site.grid_engine(MEM, CUDA, given=["hc:mem=20G", "hc:cuda=2"], environments=environments)
+    return sandbox
 
 
 @pytest.fixture
-def slurm_patient(bake, tmp_path, environ):
-    """A project that was made at a site with a Slurm, and is well."""
+def slurm(tmp_path, monkeypatch, environ):
+    """A DoctorSandbox at a site with a Slurm."""
+    sandbox = DoctorSandbox(tmp_path, monkeypatch, environ, "slurm")
+    sandbox.site.slurm("short|gpu:a100:2(S:0,1)", "long|(null)")
+    return sandbox
+
+
+@pytest.fixture
+def project(bake, tmp_path, environ):
+    """A project that was made at a site with a Grid Engine, in which nothing is wrong."""
+    site = Site(tmp_path / "site", without_schedulers(environ))
+    site.grid_engine(MEM, CUDA, given=["hc:mem=20G", "hc:cuda=2"])
+    return DoctorProject(bake(variables={"PATH": site.path}), site)
+
+
+@pytest.fixture
+def slurm_project(bake, tmp_path, environ):
+    """The same at a site with a Slurm."""
     site = Site(tmp_path / "slurm", without_schedulers(environ)).slurm("short|gpu:a100:2(S:0,1)", "long|(null)")
-    return Patient(bake(variables={"PATH": site.path}), site)
+    return DoctorProject(bake(variables={"PATH": site.path}), site)
 
 
-def test_a_project_that_is_well_is_said_to_be(patient, slurm_patient):
-    for one in (patient, slurm_patient):
+# --- The whole of it --------------------------------------------------------------------------------------------------
+
+
+def test_a_project_that_is_well_is_said_to_be(project, slurm_project):
+    for one in (project, slurm_project):
         found = one.doctor()
-        assert {text.split()[0] for text in found.values()} == {"ok"}, found
+        assert levels(found) == {"ok"}, found
         assert {"scheduler", "folders", "daemon", "cuda", "environment", "jobs"} <= set(found)
         assert not (one.path / ".grid").exists(), "it leaves nothing"
 
 
-def test_no_scheduler(patient, environ):
-    wrong = patient.wrong(PATH=without_schedulers(environ))
-    assert set(wrong) == {"scheduler"}
-    assert "make local" in wrong["scheduler"] and "GRID_SCHEDULER=background" in wrong["scheduler"]
+def test_each_problem_is_counted_and_touches_nothing_else(project):
+    text = project.read("pyproject.toml")
+    (project.path / "pyproject.toml").write_text(text.replace('"mem"', '"ram"').replace('"cuda"', '"gpus"'))
+    found = project.doctor()
+    assert found.pop("memory").startswith("error") and found.pop("cuda").startswith("warning")
+    assert levels(found) == {"ok"}
 
 
-def test_a_qsub_of_another_scheduler_is_none(patient):
-    (patient.site.folder / "qconf").unlink()
-    assert "another scheduler's" in patient.wrong()["scheduler"]
-
-
-def test_both_schedulers(patient):
-    patient.site.slurm()
-    found = patient.doctor()
-    assert found["scheduler"].startswith("warning") and "Grid Engine is taken" in found["scheduler"]
-    assert "mem" in found["memory"]
-
-
-def test_a_project_that_moved_to_a_site_with_the_other_scheduler(bake, tmp_path, environ, patient):
-    slurm = Site(tmp_path / "other", without_schedulers(environ)).slurm()
-    assert patient.wrong(PATH=slurm.path) == {}, "auto takes what is there"
-    patient.settings('# scheduler = "gridengine"', 'scheduler = "gridengine"')
-    wrong = patient.wrong(PATH=slurm.path)
-    assert set(wrong) == {"scheduler"}
-    for advice in ("make grid GRID_SCHEDULER=slurm", "remove that line"):
-        assert advice in wrong["scheduler"]
-    assert patient.wrong(PATH=slurm.path, GRID_SCHEDULER="slurm") == {}, "as advised"
-    assert patient.wrong(GRID_SCHEDULER="slurm")["scheduler"].count("gridengine") == 1
-
-
-def test_a_scheduler_that_does_not_exist(patient):
-    assert "gridengine, slurm, background" in patient.wrong(GRID_SCHEDULER="pbs")["scheduler"]
-
-
-def test_in_the_background_no_scheduler_is_asked(patient):
-    patient.site.program("qstat", "exit 1")
-    found = patient.doctor(GRID_SCHEDULER="background")
+def test_in_the_background_no_scheduler_is_asked(project):
+    project.site.program("qstat", "exit 1")
+    found = project.doctor(**BACKGROUND)
     assert "daemon" not in found and found["scheduler"].startswith("ok")
 
 
+def test_without_a_scheduler_the_environment_is_checked_all_the_same(project, environ):
+    found = project.doctor(PATH=without_schedulers(environ))
+    assert set(errors(found)) == {"scheduler"} and found["environment"].startswith("ok")
+
+
+def test_a_project_that_moved_to_a_site_with_the_other_scheduler(project, tmp_path, environ):
+    other = Site(tmp_path / "other", without_schedulers(environ)).slurm()
+    assert errors(project.doctor(PATH=other.path)) == {}, "auto takes what is there"
+    text = project.read("pyproject.toml").replace('# scheduler = "gridengine"', 'scheduler = "gridengine"')
+    (project.path / "pyproject.toml").write_text(text)
+    found = errors(project.doctor(PATH=other.path))
+    assert set(found) == {"scheduler"}
+    for advice in ("make grid GRID_SCHEDULER=slurm", "remove that line"):
+        assert advice in found["scheduler"]
+    assert errors(project.doctor(PATH=other.path, GRID_SCHEDULER="slurm")) == {}, "as advised"
+
+
+def test_colour_is_for_terminals(project, environ):
+    def seen(**variables):
+        ours, its = os.openpty()
+        command = [sys.executable, "grid.py", "doctor"]
+        variables = project.environ | BACKGROUND | variables
+        process = subprocess.Popen(command, cwd=project.path, env=variables, stdout=its)
+        os.close(its)
+        text = b""
+        try:
+            while chunk := os.read(ours, 10000):
+                text += chunk
+        except OSError:  # it has ended
+            pass
+        assert process.wait() == 0
+        return text.decode()
+
+    assert "\033[32mok\033[0m" in seen()
+    assert "\033" not in seen(NO_COLOR="1")
+    assert "\033" not in project.run(sys.executable, "grid.py", "doctor", **BACKGROUND).stdout
+
+
+def test_make_doctor_needs_no_environment_and_tries_the_makefiles_activation(project):
+    del project.environ["GRID_ACTIVATE"]
+    path = f"{Path(sys.executable).parent}:{project.site.path}"
+    done = project.run("make", "doctor", check=False, PATH=path)
+    assert done.returncode and "error    environment" in done.stdout
+    assert "source environment/activate.sh" in done.stdout
+    assert project.run("make", "doctor", f"ACTIVATE={READY} # it's", PATH=path).returncode == 0
+
+
+def test_a_check_that_fails_itself_is_an_error_and_the_others_follow(gridengine, monkeypatch):
+    def fail(engine):
+        raise KeyError("nonsense")
+        yield
+
+    monkeypatch.setattr(room("doctor"), "check_daemon", fail)
+    found = gridengine.check("run_checks", False, 1)
+    assert "this check itself failed: KeyError('nonsense')" in found["daemon"]
+    assert set(errors(found)) == {"daemon"} and "environment" in found
+
+
+# --- The scheduler ----------------------------------------------------------------------------------------------------
+
+
+def test_no_scheduler(gridengine, environ, monkeypatch):
+    monkeypatch.delenv("GRID_SCHEDULER")
+    text = gridengine.check_scheduler(PATH=without_schedulers(environ))
+    assert text.startswith("error") and "make local" in text and "GRID_SCHEDULER=background" in text
+
+
+def test_a_qsub_of_another_scheduler_is_none(gridengine, monkeypatch):
+    monkeypatch.delenv("GRID_SCHEDULER")
+    (gridengine.site.folder / "qconf").unlink()
+    assert "another scheduler's" in gridengine.check_scheduler()
+
+
+def test_both_schedulers(gridengine, monkeypatch, capfd):
+    monkeypatch.delenv("GRID_SCHEDULER")
+    gridengine.site.slurm()
+    text = gridengine.check_scheduler()
+    assert text.startswith("warning") and "using Grid Engine" in text
+    assert capfd.readouterr().err == "", "it is said once"
+    gridengine.write("pyproject.toml", '[tool.grid]\nscheduler = "slurm"\n')
+    assert gridengine.check_scheduler() == "ok Slurm, as [tool.grid] in pyproject.toml says"
+
+
+def test_a_scheduler_that_is_set_but_not_here(gridengine):
+    text = gridengine.check_scheduler(GRID_SCHEDULER="slurm")
+    assert re.match(r"error Slurm is to be used, as GRID_SCHEDULER says, but it is not .*\(sbatch not found\)", text)
+    assert "Grid Engine is: " in text and text.count("GRID_SCHEDULER=gridengine") == 1
+    (gridengine.site.folder / "qconf").unlink()
+    assert "GRID_SCHEDULER=background" in gridengine.check_scheduler()
+
+
+def test_a_scheduler_that_does_not_exist(gridengine):
+    assert "gridengine, slurm, background" in gridengine.check_scheduler(GRID_SCHEDULER="pbs")
+
+
 @pytest.mark.parametrize("text", ["[tool.grid]\nmemory = 3\n", "[tool.grid", "[tool.grid.gridengine]\nram = 'x'\n"])
-def test_a_broken_pyproject_toml(patient, text):
-    (patient.path / "pyproject.toml").write_text(text)
-    assert "pyproject.toml" in patient.wrong()["scheduler"]
+def test_a_broken_pyproject_toml(gridengine, text):
+    gridengine.write("pyproject.toml", text)
+    assert re.match("error .*pyproject.toml", gridengine.check_scheduler())
+
+
+def test_a_background_without_bash_is_an_error_at_once(gridengine, tmp_path, capfd):
+    """It was an error after a minute, for it looked as if bash did not respond."""
+    text = gridengine.check_scheduler(PATH=str(tmp_path / "nowhere"), **BACKGROUND)
+    assert re.match("error bash and ps not found", text)
+    with pytest.raises(gridengine.grid.SubmitError, match="bash and ps not found on PATH"):
+        gridengine.submit()
+    assert gridengine.jobs() == [] and "retrying" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     "words", ["error: commlib error: got select error (Connection refused)", "error: SGE_ROOT is not set", ""]
 )
-def test_the_daemon_is_down(patient, words):
-    for program in ("qstat", "qconf", "qhost"):
-        patient.site.program(program, f"echo {shlex.quote(words)} >&2; exit 1")
-    wrong = patient.wrong()
-    assert set(wrong) == {"daemon"}
-    assert words in wrong["daemon"] and "settings.sh" in wrong["daemon"]
+def test_the_daemon_is_down(gridengine, words):
+    gridengine.site.program("qstat", f"echo {shlex.quote(words)} >&2; exit 1")
+    text = gridengine.check("check_daemon", room("schedulers").scheduler("gridengine"))["daemon"]
+    assert text.startswith("error") and words in text and "settings.sh" in text
 
 
-def test_the_slurm_daemon_is_down(slurm_patient):
+def test_the_slurm_daemon_is_down(slurm):
     words = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
-    slurm_patient.site.program("squeue", f"echo {shlex.quote(words)} >&2; exit 1")
-    wrong = slurm_patient.wrong()
-    assert set(wrong) == {"daemon"} and words in wrong["daemon"]
+    slurm.site.program("squeue", f"echo {shlex.quote(words)} >&2; exit 1")
+    found = errors(slurm.check("run_checks", False, 1))
+    assert set(found) == {"daemon"} and words in found["daemon"]
 
 
-NAMES = {  # what is changed in pyproject.toml, where that is seen, and what is to be done
-    "memory": (
-        'memory = "mem"',
-        'memory = "ram"',
-        'wrong this Grid Engine knows no resource ram. Write memory = "mem"',
-    ),
-    "memory, per": ('memory_per = "slot"', 'memory_per = "job"', 'wrong mem counts per slot here.*memory_per = "slot"'),
-    "memory, load": ('memory = "mem"', 'memory = "mem_free"', "wrong mem_free counts per job"),
+# --- The site's names -------------------------------------------------------------------------------------------------
+
+NAMES = {  # what is changed in [tool.grid.gridengine], where that is seen, and what is to be done
+    "memory": ({"memory": "ram"}, 'error this Grid Engine has no resource ram. Write memory = "mem"'),
+    "memory, per": ({"memory_per": "job"}, 'error mem counts per slot here.*memory_per = "slot"'),
+    "memory, load": ({"memory": "mem_free"}, "error mem_free counts per job"),
     "memory, free": (
-        'memory = "mem"  # what this site calls memory: qconf -sc\nmemory_per = "slot"',
-        'memory = "mf"\nmemory_per = "job"',
-        "warning mf is there, but reserves nothing: mem is consumable",
+        {"memory": "mf", "memory_per": "job"},
+        "warning mf exists but reserves nothing; mem is consumable",
     ),
-    "cuda": ('cuda = "cuda"', 'cuda = "gpus"', 'warning this Grid Engine knows no resource gpus. Write cuda = "cuda"'),
-    "cuda, per": ('cuda_per = "slot"', 'cuda_per = "job"', "warning cuda counts per slot here"),
-    "cores": ('= "smp"', '= "nosuch"', 'wrong there is no parallel environment nosuch.*parallel_environment = "smp"'),
-    "cores, spread": ('= "smp"', '= "mpi"', r"warning .*mpi may spread .*\(\$round_robin\).*\"smp\""),
-    "cores, none": ('parallel_environment = "smp"', "", "warning no parallel environment is named"),
-    "queue": ('# queue = "all.q"', 'queue = "gpu.q"', "wrong there is no queue gpu.q.*all.q, long.q"),
-    "queue, there": ('# queue = "all.q"', 'queue = "l*.q@@fast,all.q"', "ok "),
+    "cuda": ({"cuda": "gpus"}, 'warning this Grid Engine has no resource gpus. Write cuda = "cuda"'),
+    "cuda, per": ({"cuda_per": "job"}, "warning cuda counts per slot here"),
+    "cores": ({"parallel_environment": "no"}, 'error no parallel environment no .*parallel_environment = "smp"'),
+    "cores, spread": ({"parallel_environment": "mpi"}, r"warning .*mpi may spread .*\(\$round_robin\).*\"smp\""),
+    "cores, none": ({"parallel_environment": None}, "warning no parallel environment is set"),
+    "queue": ({"queue": "gpu.q"}, "error no queue gpu.q.*all.q, long.q"),
+    "queue, there": ({"queue": "l*.q@@fast,all.q"}, "ok "),
 }
 
 
 @pytest.mark.parametrize("case, change", NAMES.items(), ids=NAMES)
-def test_a_name_that_the_site_does_not_have(patient, case, change):
-    old, new, expected = change
-    patient.settings(old, new)
-    found = patient.doctor()
-    subject = case.split(",")[0]
-    assert re.match(expected, found.pop(subject))
-    assert {text.split()[0] for text in found.values()} == {"ok"}, "nothing else is touched"
+def test_a_name_that_the_site_does_not_have(gridengine, case, change):
+    changes, expected = change
+    found = gridengine.check_names(**changes)
+    assert re.match(expected, found.pop(case.split(",")[0]))
+    assert levels(found) == {"ok"}, "nothing else is touched"
 
 
-def test_gpus_that_jobs_ask_for_by_default_must_be_there(patient):
-    starter = patient.path / "my_script.py"
-    starter.write_text(re.sub("^CUDA = 0", "CUDA = 1", starter.read_text(), flags=re.MULTILINE))
-    assert set(patient.doctor()) and patient.wrong() == {}
-    patient.settings('cuda = "cuda"', 'cuda = "gpus"')
-    assert set(patient.wrong()) == {"cuda"}
+def test_gpus_that_jobs_of_slurm_request_by_default_must_be_there(slurm):
+    slurm.write("my_script.py", "CUDA = 1\n")
+    assert slurm.check_names()["cuda"].startswith("ok")
+    assert slurm.check_names(cuda="gpus")["cuda"].startswith("error")
 
 
-def test_a_resource_that_no_host_offers(patient):
-    patient.site.grid_engine(MEM, CUDA, given=["hc:cuda=2"])
-    assert re.match('wrong mem is known, but no host offers it.*memory = "h_vmem"', patient.wrong()["memory"])
+def test_gpus_that_jobs_of_grid_engine_request_by_default_must_be_there(gridengine):
+    gridengine.write("my_script.py", "CUDA = 1\n")
+    assert errors(gridengine.check_names()) == {}
+    assert set(errors(gridengine.check_names(cuda="gpus"))) == {"cuda"}
 
 
-def test_a_site_without_gpus_is_well(patient):
-    patient.site.grid_engine(MEM, given=["hc:mem=20G"])
-    found = patient.doctor()
+def test_a_resource_that_no_host_offers(gridengine):
+    gridengine.site.grid_engine(MEM, CUDA, given=["hc:cuda=2"])
+    assert re.match('error no host offers mem: .*memory = "h_vmem"', gridengine.check_names()["memory"])
+
+
+def test_a_site_without_gpus_is_well(gridengine):
+    gridengine.site.grid_engine(MEM, given=["hc:mem=20G"])
+    found = gridengine.check_names()
     assert found["cuda"].startswith("warning") and "without GPUs" in found["cuda"]
 
 
-def test_names_of_slurm(slurm_patient):
-    slurm_patient.settings('cuda = "gpu"', 'cuda = "gpu:h100"')
-    slurm_patient.settings('# partition = "short"', 'partition = "fast"')
-    found = slurm_patient.doctor()
+def test_a_site_that_tells_no_names_is_a_warning(gridengine):
+    gridengine.site.program("qconf", "exit 1")
+    assert list(gridengine.check_names()) == ["names"]
+
+
+def test_names_of_slurm(slurm):
+    found = slurm.check_names(cuda="gpu:h100", partition="fast")
     assert re.match('warning this Slurm has no GRES gpu:h100 .*cuda = "gpu"', found["cuda"])
-    assert re.match("wrong there is no partition fast. sinfo lists short, long", found["partition"])
-    slurm_patient.settings('cuda = "gpu:h100"', 'cuda = "gpu:a100"')
-    assert slurm_patient.doctor()["cuda"].startswith("ok")
+    assert re.match("error no partition fast. sinfo lists short, long", found["partition"])
+    assert slurm.check_names(cuda="gpu:a100")["cuda"].startswith("ok")
 
 
 @pytest.mark.parametrize(
     "lines, partition, warned",
     [
-        (["short|down*|(null)", "long|drained|(null)"], "", "no node takes jobs now: all are down*, drained"),
-        (["short|idle*|gpu:2"], "", "all are idle*"),
-        (["short|draining|(null)", "long|mixed|(null)"], "", None),
-        (["short|draining|(null)", "long|mixed|(null)"], "short", "no node of partition short .* all are draining"),
+        (["short|down*|(null)", "long|drained|(null)"], None, "no node runs jobs now: all are down*, drained"),
+        (["short|idle*|gpu:2"], None, "all are idle*"),
+        (["short|draining|(null)", "long|mixed|(null)"], None, None),
+        (["short|draining|(null)", "long|mixed|(null)"], "short", "no node of partition short runs jobs now: all are"),
         (["short|draining|(null)", "long|idle~|(null)"], "long", None),
         (["short|down*|(null)", "short|allocated|(null)"], "short", None),
     ],
 )
-def test_nodes_of_slurm_that_take_no_jobs(slurm_patient, lines, partition, warned):
-    if partition:
-        slurm_patient.settings('# partition = "short"', f'partition = "{partition}"')
-    slurm_patient.site.slurm(*lines)
-    found = slurm_patient.doctor()
+def test_nodes_of_slurm_that_run_no_jobs(slurm, lines, partition, warned):
+    slurm.site.slurm(*lines)
+    found = slurm.check_names(partition=partition)
     assert ("nodes" in found) == bool(warned)
-    assert not warned or re.match(
-        f"warning .*{warned.replace('*,', '[*],')}".replace("idle*", "idle[*]"), found["nodes"]
-    )
+    assert not warned or found["nodes"].startswith("warning") and warned in found["nodes"]
 
 
-def test_a_missing_environment(patient):
-    del patient.environ["GRID_ACTIVATE"]
-    wrong = patient.wrong()
-    assert set(wrong) == {"environment"}
-    assert "cannot be activated" in wrong["environment"] and "make env" in wrong["environment"]
-    assert not (patient.path / ".grid").exists(), "it leaves nothing"
+# --- The environment --------------------------------------------------------------------------------------------------
 
 
-def test_an_environment_that_lacks_a_dependency(patient):
-    requirements = patient.path / "environment" / "requirements.txt"
-    requirements.write_text(
-        f"# comment\npytest=={pytest.__version__}\n\nnosuch_package==1.0  # why\nPyTest_Timeout==0.1.*\n"
-        "black[d]\n-r other.txt\nclick>=7,<99\nwin-only==1; sys_platform == 'win32'\nx @ https://example.org/x.whl\n"
-    )
-    wrong = patient.wrong()
-    assert set(wrong) == {"environment"}
-    assert "nosuch_package is missing" in wrong["environment"]
-    assert re.search(r"PyTest_Timeout is [0-9.]+ and not 0.1.\*", wrong["environment"])
-    assert re.search("lacks packages: [^,]*, [^,]*$", wrong["environment"].split(". ")[0]), "and nothing else"
-
-
-def test_the_advice_for_a_missing_package_installs_it(patient):
-    """The packages of env/ are those of a fake create.sh here, for there may be no network."""
-    folder = patient.path / "env"
-    (folder / "bin").mkdir(parents=True)
-    (folder / "bin" / "python").symlink_to(sys.executable)
-    create = patient.path / "environment" / "create.sh"
-    create.write_text("echo pytest >environment/requirements.txt\ntouch env/.ready\n")
-    (patient.path / "environment" / "requirements.txt").write_text("no-such-package==1\n")
-    (folder / ".ready").write_text("")  # newer than what it is made of, as after `pip uninstall`
-    text = patient.wrong()["environment"]
-    advice = re.search(r"(make .*?) brings it up to date", text)[1]
-    patient.run(*advice.split())
-    assert patient.wrong() == {}
+def test_a_missing_environment(project):
+    del project.environ["GRID_ACTIVATE"]
+    found = errors(project.doctor())
+    assert set(found) == {"environment"}
+    assert "cannot activate" in found["environment"] and "make env" in found["environment"]
+    assert not (project.path / ".grid").exists(), "it leaves nothing"
 
 
 @pytest.mark.parametrize(
     "activation, words",
     [
-        ("source nosuch.sh", "cannot be activated: source nosuch.sh"),
-        ("exit 3", "exit code 3. make env makes the environment; ACTIVATE, in Makefile and my_script.py, is: exit 3"),
+        ("source nosuch.sh", "cannot activate the environment: source nosuch.sh"),
+        ("exit 3", "exit code 3. make env creates the environment; ACTIVATE, in Makefile, my_script.py, is: exit 3"),
         ("PATH=/nowhere", "no python"),
         (f"{READY}; python() {{ :; }}; echo chatter", ""),
         ("export VIRTUAL_ENV=/nosuch", "/nosuch has no python"),
     ],
 )
-def test_an_activation_is_tried_as_a_job_does_it(patient, activation, words):
-    wrong = patient.wrong(GRID_ACTIVATE=activation)
-    assert words in wrong["environment"] if words else not wrong
+def test_an_activation_is_tried_as_a_job_does_it(gridengine, monkeypatch, activation, words):
+    gridengine.write("environment/create.sh", "")
+    monkeypatch.setenv("GRID_ACTIVATE", activation)
+    found = errors(gridengine.check("check_environment"))
+    assert words in found["environment"] if words else not found
+    assert not Path(".grid").exists(), "it leaves nothing"
 
 
-def test_the_environment_of_who_asks_is_not_taken_for_the_jobs(patient):
-    folder = patient.path / "env" / "bin"
+def test_the_environment_of_who_asks_is_not_taken_for_the_jobs(project):
+    folder = project.path / "env" / "bin"
     folder.mkdir(parents=True)
     (folder / "python").write_text("#!/bin/bash\nexit 7\n")
     (folder / "python").chmod(0o755)
-    (patient.path / "environment" / "requirements.txt").write_text("")
-    path = f"{folder}:{Path(sys.executable).parent}:{patient.site.path}"  # as `make doctor` does
-    assert patient.wrong(PATH=path, GRID_ACTIVATE="true") == {}
+    (project.path / "environment" / "requirements.txt").write_text("")
+    path = f"{folder}:{Path(sys.executable).parent}:{project.site.path}"  # as `make doctor` does
+    assert errors(project.doctor(PATH=path, GRID_ACTIVATE="true")) == {}
+
+
+def test_an_environment_that_lacks_a_package(gridengine):
+    gridengine.write(
+        "environment/requirements.txt",
+        f"# comment\npytest=={pytest.__version__}\n\nnosuch_package==1.0  # why\nPyTest_Timeout==0.1.*\n"
+        "black[d]\n-r other.txt\nclick>=7,<99\nwin-only==1; sys_platform == 'win32'\nx @ https://example.org/x.whl\n",
+    )
+    [text] = errors(gridengine.check("check_environment")).values()
+    problems = re.search(r" on \S+: (.*)\. Install that there$", text)[1].split("; ")
+    assert len(problems) == 2, "and nothing else"
+    assert problems[0] == "nosuch_package is missing"
+    assert re.fullmatch(r"PyTest_Timeout is [0-9.]+, not 0.1.\*", problems[1])
+
+
+def test_an_environment_that_lacks_what_the_worker_imports(gridengine):
+    """It was all green, and the job failed."""
+    gridengine.write("my_script_local.py", "import model\nfrom grid import typecast\nimport nosuch_package.layers\n")
+    gridengine.write("model/__init__.py", "")
+    gridengine.write("model/layers.py", "import nosuch_too\n")
+    gridengine.write("my_script_local.py", "import model.layers\nimport nosuch_package.layers as layers\n")
+    text = errors(gridengine.check("check_environment"))["environment"]
+    assert "my_script_local.py imports nosuch_package, which is missing" in text
+    assert "model/layers.py imports nosuch_too, which is missing" in text
+    gridengine.write("my_script_local.py", "import json, pytest, model\n")
+    [text] = gridengine.check("check_environment").values()
+    assert text.startswith("ok") and "all that my_script_local.py imports" in text
+
+
+IMPORTS = {  # files, and what is missing
+    "a module of Python, of the environment, beside it": ({"w.py": "import os.path, pytest, own", "own.py": ""}, []),
+    "one that is missing": ({"w.py": "import a.b\nfrom c.d import e"}, ["a", "c"]),
+    "in a function, a class, a loop": (
+        {"w.py": "def f():\n  import a\nclass C:\n  import b\nfor i in 'x':\n  import c"},
+        ["a", "b", "c"],
+    ),
+    "it can do without": ({"w.py": "try:\n  import a\nexcept ImportError:\n  a = None\nif 0:\n  import b"}, []),
+    "by a module of yours": ({"w.py": "import own", "own.py": "import a"}, ["a"]),
+    "by a module of yours that is not imported": ({"w.py": "", "own.py": "import a"}, []),
+    "by a package": ({"w.py": "from own import part", "own/__init__.py": "import a", "own/part.py": "import b"}, "ab"),
+    "relative": (
+        {
+            "w.py": "import own.x",
+            "own/x.py": "from . import y\nfrom .z import a\nfrom .. import no",
+            "own/y.py": "import b",
+        }
+        | {"own/z.py": "import c", "own/__init__.py": ""},
+        ["b", "c"],
+    ),
+    "in a circle": ({"w.py": "import own", "own.py": "import w, a"}, ["a"]),
+    "names of gridlib are nobody's": ({"w.py": "import provenance, site"}, ["provenance"]),
+    "a script that cannot be read": ({"w.py": "def"}, None),
+    "no script": ({}, []),
+}
+
+
+@pytest.mark.parametrize("files, missing", IMPORTS.values(), ids=IMPORTS)
+def test_what_a_script_surely_imports_must_be_there(gridengine, tmp_path, files, missing):
+    for name, text in files.items():
+        gridengine.write(f"../scripts/{name}", text)
+    before = sys.path[:]
+    found = room("packages").check_imports(str(tmp_path / "scripts" / "w.py"))
+    assert sys.path == before
+    if missing is None:
+        assert "w.py cannot be read" in found[0]
+    else:
+        assert sorted(re.search("imports (.*), which is missing", text)[1] for text in found) == sorted(missing)
+
+
+def test_an_environment_with_an_old_python_is_told(gridengine, monkeypatch, capsys):
+    packages = room("packages")
+    packages.main("no such file")
+    assert '"problems": []' in capsys.readouterr().out
+    monkeypatch.setattr(sys, "version_info", (3, 9))
+    packages.main("no such file")
+    assert '"grid.py needs Python 3.11 or newer"' in capsys.readouterr().out
+
+
+def test_without_a_starter_only_the_environment_is_checked(gridengine):
+    """As where grid.py and gridlib/ were copied beside a script of one's own."""
+    for path in gridengine.path.glob("my_script*.py"):
+        path.unlink()
+    [text] = gridengine.check("check_environment").values()
+    assert text.startswith("ok") and text.endswith("has the 1 packages of environment/requirements.txt")
+
+
+def test_the_advice_for_a_missing_package_installs_it(project):
+    """The packages of env/ are those of a fake create.sh here, for there may be no network."""
+    folder = project.path / "env"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    create = project.path / "environment" / "create.sh"
+    create.write_text("echo pytest >environment/requirements.txt\ntouch env/.ready\n")
+    (project.path / "environment" / "requirements.txt").write_text("no-such-package==1\n")
+    (folder / ".ready").write_text("")  # newer than what it is made of, as after `pip uninstall`
+    text = errors(project.doctor())["environment"]
+    advice = re.search(r"(make .*?) installs them", text)[1]
+    project.run(*advice.split())
+    assert errors(project.doctor()) == {}
+
+
+# --- The folders ------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written_to(project):
+    (project.path / ".grid").write_text("a file in its place")
+    found = project.doctor("--submit")
+    assert set(errors(found)) == {"folders"} and ".grid is not a folder" in found["folders"]
+    assert found["environment"].startswith("warning"), "and no job is tried"
 
 
 @pytest.mark.parametrize("name", ["logs", ".grid"])
-def test_a_folder_that_cannot_be_written(patient, name):
-    (patient.path / name).write_text("a file in its place")
-    wrong = patient.wrong()
-    assert set(wrong) == {"folders"} and name in wrong["folders"] and "no folder" in wrong["folders"]
+def test_files_and_dangling_links_are_no_folders(gridengine, name):
+    gridengine.write(name, "a file in its place")
+    assert f"{name} is not a folder" in gridengine.check("check_folders")["folders"]
+    Path(name).unlink()
+    Path(name).symlink_to("/nosuch/folder")
+    assert f"cannot write to {Path(name).absolute()}" in gridengine.check("check_folders")["folders"]
 
 
-def test_dangling_links_are_no_folders(patient):
-    (patient.path / "logs").symlink_to("/nosuch/folder")
-    assert "logs" in patient.wrong()["folders"]
+# --- Jobs that wait ---------------------------------------------------------------------------------------------------
 
 
-def submitted(patient, number="77"):
-    """Let the fake scheduler take a job."""
-    engine = "qsub" if (patient.site.folder / "qsub").exists() else "sbatch"
-    patient.site.program(engine, f"echo {number}")
-    code = "import grid; grid.submit_script('experiment.py', memory='2G', log_dir='logs')"
-    patient.run(sys.executable, "-c", code)
+def qstat(state):
+    row = f"<JB_job_number>77</JB_job_number><JB_name>worker</JB_name><state>{state}</state>"
+    return f"[ $1 = -xml ] && echo '<job_info><job_list>{row}</job_list></job_info>'"
 
 
-def test_a_job_in_error_state(patient):
-    submitted(patient)
-    row = "<job_list><JB_job_number>77</JB_job_number><JB_name>x</JB_name><state>Eqw</state></job_list>"
-    patient.site.program("qstat", f"[ $1 = -xml ] && echo '<a>{row}</a>' || echo 'error reason 1:   no such folder'")
-    wrong = patient.wrong()
-    assert set(wrong) == {"jobs"}
-    assert "77 experiment is in error state: no such folder" in wrong["jobs"] and "make stop JOB=77" in wrong["jobs"]
+def test_a_job_in_error_state(gridengine):
+    gridengine.submitted()
+    gridengine.site.program("qstat", f"{qstat('Eqw')} || echo 'error reason 1:   no such folder'")
+    text = gridengine.check("stuck_jobs")["jobs"]
+    assert text.startswith("error 77 worker is in error state: no such folder") and "make stop JOB=77" in text
 
 
 OFFERS = 'Job 77 (-l mem=500G) cannot run at host "node1" because it offers only hc:mem=20.000G\nverification: no suitable queues'
@@ -325,17 +565,18 @@ FITS = "verification: found suitable queue(s)"
     [(OFFERS, OFFERS, True), (LOAD, FITS, False), (LOAD, LOAD, True), (FITS, OFFERS, False), (DOWN, DOWN, False)],
     ids=["too much", "a load value", "unknown", "busy", "a host is down"],
 )
-def test_a_job_that_waits_for_what_the_site_can_never_give(patient, empty, now, never):
-    submitted(patient)
-    row = "<job_list><JB_job_number>77</JB_job_number><JB_name>x</JB_name><state>qw</state></job_list>"
-    patient.site.program("qstat", f"echo '<a>{row}</a>'")
-    patient.site.answers("qalter", {"-w v 77": empty, "-w p 77": now})
-    fake = patient.site.folder / "qalter"
+def test_a_job_that_requests_more_than_the_site_has(gridengine, empty, now, never):
+    gridengine.submitted()
+    gridengine.site.program("qstat", qstat("qw"))
+    gridengine.site.answers("qalter", {"-w v 77": empty, "-w p 77": now})
+    fake = gridengine.site.folder / "qalter"
     fake.write_text(fake.read_text() + "exit 1\n")  # as the real one, if there is something to say
 
-    wrong = patient.wrong()
-    assert set(wrong) == ({"jobs"} if never else set())
-    assert not never or "waits for what the site can never give: (-l m" in wrong["jobs"]
+    text = gridengine.check("stuck_jobs")["jobs"]
+    expected = (
+        "error 77 worker requests more than this site has: (-l m" if never else "ok of this project's jobs 1 wait"
+    )
+    assert text.startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -354,125 +595,97 @@ def test_a_job_that_waits_for_what_the_site_can_never_give(patient, empty, now, 
         ("(Resources)", False),
     ],
 )
-def test_jobs_of_slurm_that_will_not_run(slurm_patient, reason, never):
-    submitted(slurm_patient)
-    slurm_patient.site.program("squeue", sites.squeue([sites.row("77", reason=reason)]))
-    wrong = slurm_patient.wrong()
-    assert set(wrong) == ({"jobs"} if never else set())
-    assert not never or reason.strip("()") in wrong["jobs"]
+def test_jobs_of_slurm_that_will_not_run(slurm, reason, never):
+    job = slurm.submitted()
+    rows = [sites.row("77", reason=reason, script=str(job.folder / "1" / "job.sh"))]
+    slurm.site.program("squeue", sites.squeue(rows))
+    text = slurm.check("stuck_jobs")["jobs"]
+    assert text.startswith("error 77 worker" if never else "ok of this project's jobs 1 wait")
+    assert not never or reason.strip("()") in text
 
 
-def test_submit_runs_a_job_through_and_cleans_up(patient):
-    found = patient.doctor("--submit", GRID_SCHEDULER="background")
-    assert {text.split()[0] for text in found.values()} == {"ok"}
-    for stage in ("submitted", "began", "ended", "output"):
+def test_jobs_of_the_project_are_left_as_they_are(gridengine):
+    job = gridengine.submitted()
+    gridengine.site.program("qstat", qstat("qw"))
+    before = {path.relative_to(job.folder): path.read_bytes() for path in job.folder.rglob("*") if path.is_file()}
+    assert errors(gridengine.check("run_checks", False, 1)) == {}
+    after = {path.relative_to(job.folder): path.read_bytes() for path in job.folder.rglob("*") if path.is_file()}
+    assert after == before
+    assert gridengine.jobs() == [Path(".grid", job.folder.name).absolute()], "and the doctor's own are gone"
+
+
+# --- A test job -------------------------------------------------------------------------------------------------------
+
+
+def test_submit_runs_a_job_through_and_cleans_up(project):
+    found = project.doctor("--submit", **BACKGROUND)
+    assert levels(found) == {"ok"}
+    for stage in ("submitted", "started", "ended", "output"):
         assert re.search(r"after [0-9.]+ s", found[stage]), stage
     assert "has the 1 packages" in found["packages"]
-    assert not (patient.path / ".grid").exists()
+    assert not (project.path / ".grid").exists()
 
 
-def test_submit_tells_of_a_job_that_fails(patient):
-    wrong = patient.wrong("--submit", GRID_SCHEDULER="background", GRID_ACTIVATE="false")
-    assert "cannot be activated: false" in wrong["ended"]
+def test_submit_tells_of_a_job_that_fails(project):
+    found = errors(project.doctor("--submit", **BACKGROUND, GRID_ACTIVATE="false"))
+    assert "cannot activate the environment: false" in found["ended"]
 
 
-def test_submit_is_bounded(patient):
-    slow = f'[ "$GRID_SLOW" ] || sleep 300; {READY}'
-    code = "import doctor; doctor.ACTIVATE_FOR = 1; raise SystemExit(doctor.doctor(True, 1))"
-    variables = {"GRID_SCHEDULER": "background", "GRID_ACTIVATE": slow}
-    begin = time.monotonic()
-    done = patient.run(sys.executable, "-c", code, check=False, **variables)
-    assert time.monotonic() - begin < 30 and done.returncode == 1
-    assert "its activation does not end" in done.stdout and "it has not ended after" in done.stdout
-    assert running(patient) == []
+def test_submit_tells_of_a_scheduler_that_refuses(gridengine):
+    gridengine.site.program("qsub", "echo 'no such project' >&2; exit 1")
+    found = gridengine.check("run_checks", True, 1)
+    assert set(errors(found)) == {"job"} and "qsub failed: no such project" in found["job"]
+    assert gridengine.jobs() == []
 
 
-def running(patient):
-    """The job scripts of this project that run."""
-    processes = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout
-    return [line for line in processes.splitlines() if f"{patient.path}/.grid/" in line]
+def test_submit_asks_for_what_the_starter_asks_for(gridengine):
+    gridengine.write("my_script.py", 'MEMORY = "3G"  # all\nCUDA = 2  # GPUs\n')
+    gridengine.site.program("qsub", 'echo "$@" >asked; echo no >&2; exit 1')
+    gridengine.check("run_checks", True, 1)
+    asked = Path("asked").read_text()
+    assert "h_vmem=3G" in asked and "cuda=2" in asked
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("words", [[], ["--submit"]], ids=["environment", "submit"])
-def test_a_signal_stops_the_job_that_was_submitted(patient, number, words):
+def test_submit_is_bounded(project):
+    code = "from gridlib import doctor; doctor.ACTIVATION_TIMEOUT = 0.5; raise SystemExit(doctor.doctor(True, 0.5))"
+    done = project.run(sys.executable, "-c", code, check=False, **BACKGROUND, GRID_ACTIVATE="sleep 300")
+    assert done.returncode == 1
+    assert "the activation does not finish: sleep 300" in done.stdout and "it has not ended after 0.5 s" in done.stdout
+    assert project.running() == []
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGHUP, []), (signal.SIGTERM, ["--submit"])],
+    ids=["Ctrl-C", "SIGTERM", "SIGHUP", "SIGTERM, submit"],
+)
+def test_a_signal_stops_the_job_that_was_submitted(project, number, words):
     # with --submit, the second job is the one that does not end
-    mark = patient.path / "second"
+    mark = project.path / "second"
     activate = f"if [ -e '{mark}' ]; then sleep 300; fi; touch '{mark}'; {READY}" if words else "sleep 300"
-    variables = {"GRID_SCHEDULER": "background", "GRID_ACTIVATE": activate}
-    command = [sys.executable, "gridctl.py", "doctor", *words]
-    how = dict(
-        cwd=patient.path, env=patient.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    process = subprocess.Popen(command, **how)
-    limit = time.monotonic() + 30
-    while not running(patient) or words and not mark.exists():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    if words:
-        for line in process.stdout:
-            if " submitted " in line:
-                break
+    process = project.start(*words, **BACKGROUND, GRID_ACTIVATE=activate)
+    for line in process.stdout if words else ():
+        if " submitted " in line:
+            break
+    until(project.running, "its job runs")
     process.send_signal(number)
-    assert process.wait(30) == 130
+    assert process.wait(60) == 130
     assert "Traceback" not in process.stderr.read()
-    assert running(patient) == []
-    assert not (patient.path / ".grid").exists(), "it leaves nothing"
+    assert project.running() == []
+    assert not (project.path / ".grid").exists(), "it leaves nothing"
 
 
-def test_a_signal_during_the_submission_stops_what_the_scheduler_has_got(slurm_patient):
-    site = slurm_patient.site
+def test_a_signal_during_the_submission_stops_what_the_scheduler_has_got(slurm_project):
+    site = slurm_project.site
     sent, told = site.folder / "sent", site.folder / "told"
-    rows = f"[{sites.row('77')[:-1]} + (open({str(sent)!r}).read(),)] if os.path.exists({str(sent)!r}) else []"
+    rows = f"[{sites.row('77', name='doctor')[:-1]} + (open({str(sent)!r}).read(),)] if os.path.exists({str(sent)!r}) else []"
     site.program("sbatch", f"for script; do :; done\nprintf %s \"$script\" >'{sent}'\nexec sleep 60")
     site.program("squeue", f"[ -e '{told}' ] || {sites.squeue(rows)}")
     site.program("scancel", f"echo $* >'{told}'")
-    command = [sys.executable, "gridctl.py", "doctor", "--submit"]
-    process = subprocess.Popen(command, cwd=slurm_patient.path, env=slurm_patient.environ, stderr=subprocess.PIPE)
-    limit = time.monotonic() + 30
-    while not (sent.exists() and sent.read_text()):
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    process = slurm_project.start("--submit")
+    until(lambda: sent.exists() and sent.read_text(), "sbatch is at work")
     process.terminate()
-    errors = process.communicate(timeout=30)[1].decode()
-    assert process.returncode == 130 and "stopped the doctor's job 77" in errors
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "stopped the doctor's job 77" in said
     assert told.read_text().split() == ["77"]
-    assert not (slurm_patient.path / ".grid").exists(), "it leaves nothing"
-
-
-def test_colour_is_for_terminals(patient):
-    def seen(**variables):
-        ours, its = os.openpty()
-        command = [sys.executable, "gridctl.py", "doctor"]
-        process = subprocess.Popen(command, cwd=patient.path, env=patient.environ | variables, stdout=its)
-        os.close(its)
-        text = b""
-        try:
-            while chunk := os.read(ours, 10000):
-                text += chunk
-        except OSError:  # it has ended
-            pass
-        assert process.wait() == 0
-        return text.decode()
-
-    assert "\033[32mok\033[0m" in seen()
-    assert "\033" not in seen(NO_COLOR="1")
-    assert "\033" not in patient.run(sys.executable, "gridctl.py", "doctor").stdout
-
-
-def test_make_doctor_needs_no_environment_and_tries_the_makefiles_activation(patient):
-    del patient.environ["GRID_ACTIVATE"]
-    path = f"{Path(sys.executable).parent}:{patient.site.path}"
-    done = patient.run("make", "doctor", check=False, PATH=path)
-    assert done.returncode and "wrong    environment" in done.stdout and "source environment/activate.sh" in done.stdout
-    assert patient.run("make", "doctor", f"ACTIVATE={READY} # it's", PATH=path).returncode == 0
-
-
-def test_it_takes_no_record_of_the_project_for_its_own(patient):
-    (patient.path / "logs").mkdir()
-    submitted(patient)
-    [folder] = (patient.path / ".grid").iterdir()
-    before = sorted(path.name for path in folder.rglob("*"))
-    patient.doctor()
-    assert sorted(path.name for path in folder.rglob("*") if path.name != "verdict.json") == before
-    assert json.loads((folder / "record.json").read_text())["pieces"][0]["id"] == "77"
+    assert not (slurm_project.path / ".grid").exists(), "it leaves nothing"

@@ -52,9 +52,9 @@ def imported(node, package):
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            if child.level and not package:
+            parents = package.split(".") if child.level and package else []
+            if child.level > len(parents):
                 continue  # an error in any environment
-            parents = package.split(".") if child.level else []
             base = [*parents[: len(parents) - child.level + 1], *filter(None, [child.module])]
             yield ".".join(base)
             yield from (".".join([*base, alias.name]) for alias in child.names)  # which may be modules
