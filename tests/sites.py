@@ -84,7 +84,8 @@ class Site:
         answers |= {f"-sp {name}": f"pe_name  {name}\nallocation_rule  {rule}" for name, rule in environments.items()}
         self.answers("qconf", answers)
         self.answers("qhost", {"-F": HOSTS + "".join(f"   {one}\n" for one in given)})
-        self.program("qsub", "exit 1")
+        for name in ("qsub", "qdel", "qalter", "qacct"):
+            self.program(name, "exit 1")
         self.program("qstat", "echo '<job_info/>'")
         return self
 
@@ -94,5 +95,7 @@ class Site:
         answers = {"--version": "slurm-wlm 22.05.8", "--all --noheader --format=%R|%T|%G": "\n".join(rows)}
         self.answers("sinfo", answers)
         self.program("squeue", "exit 0")
-        self.program("sbatch", "exit 1")
+        for name in ("sbatch", "scancel", "sacct"):
+            self.program(name, "exit 1")
+        self.program("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
         return self

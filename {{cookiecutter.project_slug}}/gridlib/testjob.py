@@ -95,12 +95,13 @@ class TestJob:
 
     def _stop(self) -> bool:
         """Stop it, and say so; return whether that was possible."""
+        background = self.name == "background"
         try:
             self.job.cancel()
-            if self.name == "background":
-                with contextlib.suppress(JobTimeout):
-                    for _ in self.job.watch(0.5):
-                        pass
+            with contextlib.suppress(JobTimeout):  # so that its end is not recorded in a folder that is gone
+                for _ in self.job.watch(0.5 if background else 5):
+                    pass
+            if background:
                 self.job.cancel()  # the second time kills it
         except GridError as error:
             print(error, file=sys.stderr)
