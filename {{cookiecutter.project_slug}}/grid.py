@@ -231,13 +231,13 @@ def qdel(job: Job | str | int | Sequence[Job | str | int] | None = None, schedul
     Raises:
         SubmitError: it does not know one of them, or refuses.
     """
-    from gridlib import dispatch, schedulers
+    from gridlib import schedulers
     from gridlib.job import Job, all_jobs, stop
 
     known = {job_id: one for one in all_jobs() for job_id in one.ids}
     if job is None:
         name = schedulers.choose(scheduler)[0].name
-        return dispatch.stop(name, [], [], [one.files for one in all_jobs() if one.scheduler == name])
+        return stop(all_jobs(), name=name, everything=True)
     # a job of this project knows its scheduler; another one may have another job with the same id
     given = job if isinstance(job, (list, tuple)) else [job]
     ours = [

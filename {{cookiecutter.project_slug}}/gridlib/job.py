@@ -158,7 +158,8 @@ class Job(HasLog):
         return _count(states.poll_tasks([self.files])[0])
 
     def _log_file(self, letter: str) -> Path | None:
-        return self._tasks([states.Status("PENDING", None, "", {})] * len(self))[0]._log_file(letter)
+        first = self.files.newest(self.files.submissions()).get(1, (None,))[0]
+        return Task(self, 1, states.Status("PENDING", None, "", {}), first)._log_file(letter)
 
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until the job has ended; return it if it is DONE. See grid.wait."""
@@ -209,6 +210,7 @@ class Job(HasLog):
     def _resubmit(self, ended: tuple[str, ...], changes: dict, keep: int | None) -> None:
         files = self.files
         before = files.submissions()
+        seen = {one.number: one.stopped() for one in before}
         statuses = states.poll_tasks([files], mine=keep is not None)[0]
         tasks = [number for number, status in enumerate(statuses, 1) if status.state in ended]
         if not tasks:
@@ -232,7 +234,7 @@ class Job(HasLog):
         if stuck:
             ids = [engine.task_id(one.id or "", index) if files.array else one.id or "" for one, index in stuck]
             engine.cancel(ids, False)
-        dispatch.submit(files, tasks, resources, before[-1].number, facts, keep)
+        dispatch.submit(files, tasks, resources, seen, facts, keep)
 
 
 def _count(statuses: list[states.Status]) -> dict[str, int]:
@@ -283,11 +285,13 @@ def failure_report(job: Job, status: states.Status, statuses: list[states.Status
     return "\n    ".join([f"{text} The end of its log:", *lines])
 
 
-def stop(jobs: list[Job], ids: list[str] | None = None, name: str | None = None) -> list[str]:
-    """Stop Jobs of this project, and jobs with these ids of the scheduler with this name; see grid.qdel."""
+def stop(jobs: list[Job], ids: list[str] | None = None, name: str | None = None, everything: bool = False) -> list[str]:
+    """Stop Jobs of this project, and jobs with these ids, or everything, of the scheduler with this name; see grid.qdel."""
     told: list[str] = []
-    schedulers = dict.fromkeys([job.scheduler for job in jobs] + [name] * bool(name and ids))
+    schedulers = dict.fromkeys([job.scheduler for job in jobs] + [name] * bool(ids))
     try:
+        if everything:
+            return dispatch.stop(name or "", [], [], [job.files for job in jobs if job.scheduler == name])
         for each in schedulers:
             ours = list({job.files.path: job.files for job in jobs if job.scheduler == each}.values())
             told += dispatch.stop(each, ours, list(ids or ()) if each == name else [])
