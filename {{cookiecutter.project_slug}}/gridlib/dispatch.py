@@ -25,6 +25,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def submit(
+    engine: Scheduler,
     job: JobFolder,
     tasks: list[int],
     resources: Resources,
@@ -35,6 +36,7 @@ def submit(
     """Hand tasks to the scheduler, in as few submissions as it takes.
 
     Args:
+        engine: the job's scheduler.
         tasks: their numbers.
         seen: the submissions that were there when the tasks were chosen, and when each was last asked to stop.
         provenance: facts for submission.json.
@@ -44,7 +46,6 @@ def submit(
         Refused, OSError: none of the tasks is submitted.
         SubmitError: some are, or nobody knows.
     """
-    engine = scheduler(job.scheduler)
     most, left, number = engine.default_max_tasks, tasks, max(seen, default=0)
     if len(tasks) > most:
         most = max(1, engine.max_tasks())

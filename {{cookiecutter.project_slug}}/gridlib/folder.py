@@ -48,11 +48,12 @@ class Submission:
         place: who submitted it to which cluster, as user@cluster; None if that is not known.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, facts: dict | None = None):
+        """facts: of one that is being made; else they are read."""
         self.path, self.number = path, int(os.path.basename(path))
         self.script = os.path.join(path, "job.sh")
         try:
-            self.facts = project.load_json(os.path.join(path, "submission.json"))
+            self.facts = facts or project.load_json(os.path.join(path, "submission.json"))
             self.tasks = project.parse_ranges(self.facts["tasks"])
         except (OSError, ValueError, KeyError, AttributeError):  # being made, or damaged: its other files tell enough
             self.facts, self.tasks = {}, self._read_tasks()
@@ -214,9 +215,8 @@ class JobFolder:
             raise SubmitError(f"another process is submitting tasks of {self}; try again later") from None
         os.mkdir(os.path.join(path, "records"))
         project.write_whole(os.path.join(path, "tasks"), "".join(f"{task}\n" for task in tasks))
-        submission = Submission(path)
-        submission.save(id=None, tasks=project.format_ranges(tasks), **facts)
-        submission.tasks, submission.place = tasks, facts.get("place")
+        submission = Submission(path, {"id": None, "tasks": project.format_ranges(tasks), **facts})
+        submission.save()
         return submission
 
     def newest(self, submissions: list[Submission]) -> dict[int, tuple[Submission, int]]:

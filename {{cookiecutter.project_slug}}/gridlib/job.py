@@ -234,7 +234,7 @@ class Job(HasLog):
         if stuck:
             ids = [engine.task_id(one.id or "", index) if files.array else one.id or "" for one, index in stuck]
             engine.cancel(ids, False)
-        dispatch.submit(files, tasks, resources, seen, facts, keep)
+        dispatch.submit(engine, files, tasks, resources, seen, facts, keep)
 
 
 def _count(statuses: list[states.Status]) -> dict[str, int]:
