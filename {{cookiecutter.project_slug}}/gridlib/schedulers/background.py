@@ -14,9 +14,9 @@ START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "background.sh"
 # The processes of a job, each with the path of its job script or that script's folder: the first one, which starts the
 # tasks; the job script of a task; what that runs. A shell that runs a job script by hand has further words.
 PROCESSES = (
-    r"\S*bash -p /.*/background\.sh --run (/.*/\.grid/[^/]+/[0-9]+)/job\.sh [0-9]+ [0-9]+(?: [0-9]+)*$",
-    r"\S*bash -p (/.*/\.grid/[^/]+/[0-9]+)/job\.sh$",
-    r".*/gridlib/run\.py (/.*/\.grid/[^/]+/[0-9]+) [0-9]+$",
+    r"\S*bash -p /.*/background\.sh --run (/.*/\.grid[^/]*/[^/]+/[0-9]+)/job\.sh [0-9]+ [0-9]+(?: [0-9]+)*$",
+    r"\S*bash -p (/.*/\.grid[^/]*/[^/]+/[0-9]+)/job\.sh$",
+    r".*/gridlib/run\.py (/.*/\.grid[^/]*/[^/]+/[0-9]+) [0-9]+$",
 )
 
 
@@ -39,7 +39,7 @@ class Background(Scheduler):
         # in this locale ps shows every path as it is
         ps = ["env", "LC_ALL=C.UTF-8", "ps", "-ww", "-u", str(os.getuid()), "-o", "pgid=,lstart=,args="]
         answer, rows = self.call(ps), {}
-        jobs = os.path.realpath(project.JOBS)
+        jobs = os.path.realpath(project.jobs_folder())
         for line in answer.splitlines():
             group, *since, args = (line.split(None, 6) + [""] * 7)[:7]
             folder = next((match[1] for pattern in PROCESSES if (match := re.match(pattern, args))), None)
