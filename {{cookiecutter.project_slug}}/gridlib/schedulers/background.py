@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
@@ -61,7 +62,5 @@ class Background(Scheduler):
         import signal
 
         for job_id in ids:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.killpg(int(job_id), signal.SIGKILL if kill else signal.SIGUSR2)  # the latter as Grid Engine does
-            except ProcessLookupError:
-                pass  # it has just ended
