@@ -18,17 +18,17 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 
 def drop_caches():
-    """Remove what Python leaves where somebody has run the template's own code in place."""
-    for folder in (Path(), Path("tests")):
+    """Remove the caches that Python leaves where somebody has run the template's own code in place."""
+    for folder in map(Path, (".", "experiment", "gridlib", "gridlib/schedulers", "tests")):
         for name in ("__pycache__", ".pytest_cache"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def name_script(name):
-    """Rename the starter and the worker, and in all code that names them."""
-    for path in [*Path().glob("*.py"), Path("Makefile"), *Path("tests").rglob("*")]:
-        # grid.py is the same file in every project, so that it can be replaced by a newer one
-        if path.is_file() and path.name != "grid.py":
+    """Rename the starter and the worker, also in the code that names them."""
+    # grid.py and gridlib/ are the same in every project: a newer version can replace them
+    for path in [*Path().glob("*.py"), Path("Makefile"), *Path("experiment").rglob("*"), *Path("tests").rglob("*")]:
+        if path.is_file() and path != Path("grid.py"):
             path.write_bytes(path.read_bytes().replace(b"my_script", name.encode()))
     for ending in ("_local.py", ".py"):  # in this order, for the name may be my_script_local
         os.replace(f"my_script{ending}", f"{name}{ending}")
