@@ -5,6 +5,7 @@ and raw texts agree on quotes and backslashes, so whatever an answer holds, it s
 have passed pre_gen_project.py.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -35,11 +36,11 @@ def name_script(name):
 
 
 def set_defaults(starter, memory, cuda):
-    """Write what jobs get by default into the two lines of the starter that say so."""
+    """Write the default memory and GPUs of jobs into the two lines of the starter that hold them."""
     code = starter.read_text(encoding="utf-8")
     for constant, literal in (("MEMORY", f'"{memory}"'), ("CUDA", str(int(cuda)))):
-        # a replacement that is a function is taken as it is: no backslash has a meaning
-        code, found = re.subn(rf"^{constant} = [^ \n]+", lambda _: f"{constant} = {literal}", code, flags=re.MULTILINE)
+        # no backslash is in the literal: pre_gen_project.py has checked it
+        code, found = re.subn(rf"^{constant} = [^ \n]+", f"{constant} = {literal}", code, flags=re.MULTILINE)
         if found != 1:
             sys.exit(f"{starter} must have one line that begins with {constant} =, it has {found}")
     starter.write_bytes(code.encode())
@@ -83,16 +84,14 @@ def say_next_steps():
 The project is ready:
 
     cd {shlex.quote(os.getcwd())}
-    make local      # trains and evaluates here{needs.get(ANSWERS["environment"], "")}
-    make grid       # the same, on the grid
+    make local      # train and evaluate on this machine{needs.get(ANSWERS["environment"], "")}
+    make grid       # do the same on the grid
 
-Then put your own train and evaluate into {ANSWERS["script_name"]}_local.py. README.md tells the rest.
+Then put your own train and evaluate into {ANSWERS["script_name"]}_local.py. See README.md for the rest.
 """
-    try:
-        # not print: a closed or an ASCII terminal would make this hook fail, and with it the project
+    # not print: a closed or an ASCII terminal would make this hook fail, and with it the project
+    with contextlib.suppress(OSError):
         os.write(1, text.encode("utf-8", "replace"))
-    except OSError:
-        pass
 
 
 drop_caches()

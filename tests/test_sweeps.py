@@ -105,14 +105,14 @@ def test_one_run_changes_nothing_for_the_next(bake_with_env):
     assert [one["hidden_layers"] for one, _, _ in runs(project)] == [[128]] * 3
 
 
-def interrupt(project, command, when, **variables):
-    """Start a command, press Ctrl-C as soon as a condition holds; returns its exit code and what it said."""
+def interrupt(project, command, begun, **variables):
+    """Start a command, press Ctrl-C when that many runs have begun; returns its exit code and what it said."""
     # no make: a signal to one process is not Ctrl-C, which reaches all of a terminal
     shell = ["bash", "-c", f"source environment/activate.sh && exec python my_script.py {command}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(shell, cwd=project.path, env=project.environ | variables, **pipes) as process:
         try:
-            wait_until(when)
+            wait_until(lambda: len(list(project.path.glob("results/*/params.json"))) >= begun)
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=60)
         finally:
@@ -122,8 +122,7 @@ def interrupt(project, command, when, **variables):
 
 def test_ctrl_c_tells_what_is_done_and_where(bake_with_env):
     project = bake_with_env()
-    begun = lambda: len(list(project.path.glob("results/*/params.json"))) == 3
-    code, output = interrupt(project, "local --learning-rate 0.01 --epochs 1 2 100000 3", begun)
+    code, output = interrupt(project, "local --learning-rate 0.01 --epochs 1 2 100000 3", begun=3)
     assert code == 130
     first, second = sorted(project.results())
     assert f"stopped: 2 of 4 runs are done, in results/{first} to results/{second}" in output
@@ -132,8 +131,7 @@ def test_ctrl_c_tells_what_is_done_and_where(bake_with_env):
 
 def test_ctrl_c_while_waiting_leaves_the_job_running_and_tells_how_to_stop_it(bake_with_env):
     project = quick(bake_with_env(), "while not os.path.exists('go'): time.sleep(0.05)")
-    begun = lambda: len(list(project.path.glob("results/*/params.json"))) > 0
-    code, output = interrupt(project, "grid --epochs 1 2 --wait", begun, **BACKGROUND)
+    code, output = interrupt(project, "grid --epochs 1 2 --wait", begun=1, **BACKGROUND)
     assert code == 130
     assert re.search(r"stopped waiting; job (\d+) keeps running: .*make stop JOB=\1 stops it", output)
     (project.path / "go").touch()

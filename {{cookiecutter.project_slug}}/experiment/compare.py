@@ -136,8 +136,8 @@ def make_table(results: list[Result], metric: str) -> "DataFrame":
     names = dict.fromkeys(name for row in rows for name in row if name not in RUN_COLUMNS)
     columns = sorted(names, key=lambda name: (name != metric, name not in metrics and not name.endswith(" (metric)")))
     columns += RUN_COLUMNS
-    rows = [[row.get(name, "") for name in columns] for row in rows]
-    return pandas.DataFrame(rows, columns=columns, dtype=object)  # object: ints stay ints beside a gap
+    cells = [[row.get(name, "") for name in columns] for row in rows]
+    return pandas.DataFrame(cells, columns=columns, dtype=object)  # object: ints stay ints beside a gap
 
 
 def column_name(parameter: str, metrics: set[str]) -> str:

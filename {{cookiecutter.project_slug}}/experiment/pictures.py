@@ -57,7 +57,9 @@ def draw_sweep(results: list[Result], metric: str, path: Path) -> bool:
 
 def draw_lines(figure: "Figure", runs: "DataFrame", scales: list["Scale"], metric: str) -> None:
     """Draw the first parameter along the x axis, a line for each value of the second, a panel for each of the third."""
-    x, lines, panels = [*scales, None, None][:3]
+    x = scales[0]
+    lines = scales[1] if len(scales) > 1 else None
+    panels = scales[2] if len(scales) > 2 else None
     number_of_panels = len(panels) if panels else 1
     figure.set_size_inches(max(6.4, 0.6 + 3.4 * number_of_panels), 4.4)
     repeated = False
@@ -113,8 +115,11 @@ def draw_map(figure: "Figure", runs: "DataFrame", scales: list["Scale"], metric:
 
 def draw_panels(figure: "Figure", runs: "DataFrame", scales: list["Scale"], metric: str) -> None:
     """Draw a panel for each parameter: all runs, and the best and the mean at each of its values."""
-    spread = lambda i: runs.groupby(i)["metric"].mean().std() if len(runs) > 2 * len(scales[i]) else 0
-    shown = sorted(range(len(scales)), key=spread, reverse=True)[:9]  # those with the largest effect first
+
+    def effect(i):
+        return runs.groupby(i)["metric"].mean().std() if len(runs) > 2 * len(scales[i]) else 0
+
+    shown = sorted(range(len(scales)), key=effect, reverse=True)[:9]  # those with the largest effect first
     columns = min(3, len(shown))
     height = math.ceil(len(shown) / columns)
     figure.set_size_inches(4.2 * columns, 0.6 + 3.2 * height)
@@ -183,7 +188,7 @@ def draw_learning_curves(results: list[Result], names: list[str], path: Path) ->
     sets = list(dict.fromkeys(name for _, curves in histories for names in curves.values() for name in names))
     figure = Figure(figsize=(max(6, 4.5 * len(metrics)), 3.6 + 0.25 * len(histories)), layout="constrained")
     for metric, axes in zip(metrics, figure.subplots(1, len(metrics), squeeze=False)[0]):
-        for i, (one, curves) in enumerate(histories):
+        for i, (_, curves) in enumerate(histories):
             for name, values in curves.get(metric, {}).items():
                 main = name == sets[-1]
                 style = {"linestyle": "-", "linewidth": 1.8} if main else {"linestyle": ":", "linewidth": 1}
@@ -236,7 +241,7 @@ class Scale:
         """Return the rank of a run's value among all values, from 0; nan if the run has none."""
         return self.ranks[comparison_key(result.params[self.name])] if self.name in result.params else math.nan
 
-    def position(self, rank: float) -> float:
+    def position(self, rank: float) -> Any:
         """Return where on the axis the value of a rank stands."""
         return self.order[int(rank)] if self.numeric else rank
 
@@ -244,7 +249,7 @@ class Scale:
         """Return "log" for numbers that span decades (0.001, 0.01, 0.1), "symlog" if one is 0, else "linear"."""
         import numpy
 
-        numbers = [key for key in self.order if key != 0] if self.numeric else []
+        numbers: list[Any] = [key for key in self.order if key != 0] if self.numeric else []
         if len(numbers) < 2 or numbers[0] < 0 or numbers[-1] < 8 * numbers[0]:
             return "linear"
         steps, ratios = numpy.diff(numbers), numpy.diff(numpy.log(numbers))
@@ -254,7 +259,7 @@ class Scale:
     def draw(self, axis: "Axis", side_by_side: bool = False) -> None:
         """Set up an axis: its scale, its name, and ticks at the values if there are few."""
         side_by_side = side_by_side or not self.numeric
-        positions = range(len(self)) if side_by_side else self.order
+        positions: Any = range(len(self)) if side_by_side else self.order
         kind = "linear" if side_by_side else self.kind()
         set_scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
         set_scale(kind, **({"linthresh": positions[1], "linscale": 0.5} if kind == "symlog" else {}))

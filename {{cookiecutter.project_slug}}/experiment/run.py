@@ -44,7 +44,7 @@ class Run:
 
     def __init__(self, parameters: dict[str, Any], root: str | Path = "results") -> None:
         self.began = time.monotonic()
-        self.metadata = {
+        self.metadata: dict[str, Any] = {
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "duration": None,  # in seconds
             "host": socket.gethostname(),

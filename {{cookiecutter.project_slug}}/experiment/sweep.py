@@ -108,8 +108,11 @@ def call_safely(function: Callable, args: list) -> BaseException | None:
 
 def print_next_steps(job: "Job") -> None:
     """Print how to follow, compare and stop a job that was submitted."""
-    make = "make" if PROJECT == Path.cwd() else f"make -C {shlex.quote(str(PROJECT))}"
-    show = lambda path: shlex.quote(os.path.relpath(path))
+    make = "make" if Path.cwd() == PROJECT else f"make -C {shlex.quote(str(PROJECT))}"
+
+    def show(path):
+        return shlex.quote(os.path.relpath(path))
+
     lines = [f"submitted job {job.id}, {job.name}" + (f": {len(job)} tasks" if len(job) > 1 else "")]
     if len(job) > 1:
         lines += [f"    output   {show(job.log_dir)}, two files per task"]
@@ -168,9 +171,8 @@ def print_summary(what: str, failed: list[str], results: Iterable[Result | str |
     lines = [f"{what}, {len(failed) or 'none'} failed", *(f"    {line}" for line in failed[:10])]
     if len(failed) > 10:
         lines.append(f"    and {len(failed) - 10} more")
-    results = [result for result in results if isinstance(result, Result)]
-    if results:
-        lines += ["best: " * (len(results) > 1) + describe_best(results), "make results compares all runs"]
+    if finished := [result for result in results if isinstance(result, Result)]:
+        lines += ["best: " * (len(finished) > 1) + describe_best(finished), "make results compares all runs"]
     say("\n".join(lines))
 
 
@@ -231,8 +233,10 @@ def read_runs(
     folders = [root / name for name in names if not name.startswith(".")]
 
     def selected(folder):
-        metadata = read_json(folder / "run.json")
-        return isinstance(metadata, dict) and select(metadata)
+        try:
+            return select(read_json(folder / "run.json") or {})
+        except ValueError:
+            return False  # nobody can tell
 
     with ThreadPoolExecutor(16) as pool:  # on a network file system each file takes its time
         if select:
@@ -245,29 +249,30 @@ def read_runs(
 
 def read_run(folder: Path) -> Result | str | None:
     """Return the Result in a run's folder, None without a metrics.json, or a text that says why it cannot be read."""
-    metrics, params, metadata = (read_json(folder / name) for name in ("metrics.json", "params.json", "run.json"))
-    if metrics is None:
-        return None
-    if params is None:
-        return f"{folder.name}: there is no params.json"
-    metadata = metadata or {}  # it may be missing
-    for part in (metrics, params, metadata):
-        if isinstance(part, str):
-            return part
+    try:
+        if (metrics := read_json(folder / "metrics.json")) is None:
+            return None
+        if (params := read_json(folder / "params.json")) is None:
+            return f"{folder.name}: there is no params.json"
+        metadata = read_json(folder / "run.json") or {}  # it may be missing
+    except ValueError as error:
+        return f"{folder.name}: {error}"
     if not any(is_number(value) for value in metrics.values()):
         return f"{folder.name}: metrics.json holds no number"
     return Result(folder, params, metrics, metadata)
 
 
-def read_json(path: Path) -> dict[str, Any] | str | None:
-    """Return the dict in a file of a run, None if there is no such file, or a text that says why it cannot be read."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the dict in a file of a run, or None if there is no such file. Raises ValueError if it cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        return f"{path.parent.name}: cannot read {path.name}: {error}"
-    return value if isinstance(value, dict) else f"{path.parent.name}: {path.name} holds no names with values"
+        raise ValueError(f"cannot read {path.name}: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} holds no names with values")
+    return value
 
 
 # --- compare and describe them ----------------------------------------------------------------------------------------
