@@ -121,8 +121,8 @@ def print_next_steps(job: "Job") -> None:
         lines += [f"    output   {show(job.stdout)}", f"    errors   {show(job.stderr)}"]
         lines += [f"    follow   {make} log JOB={job.id}"]
     lines += [f"    status   {make} status", f"    stop     {make} stop JOB={job.id}"]
-    if "snapshot" in job.record:
-        large = "".join(f", {name} (large)" for name in job.record.get("snapshot_without", []))
+    if "snapshot" in job.facts:
+        large = "".join(f", {name} (large)" for name in job.facts.get("snapshot_without", []))
         lines += [f"    snapshot of the code, without what git ignores{large}"]
     say("\n".join(lines))
 
