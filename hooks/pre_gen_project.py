@@ -14,7 +14,7 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 # Python would import a script with one of these names in place of the module that it needs, or the other way round.
 OURS = """
-    compare conftest doctor env environment experiment grid gridctl gridlib logs pictures results setup sweep test tests
+    conftest env environment experiment grid gridlib logs results setup test tests
 """
 INSTALLED = """
     _pytest black blackd blib2to3 click cloudpickle contourpy cycler dateutil fonttools iniconfig joblib kiwisolver

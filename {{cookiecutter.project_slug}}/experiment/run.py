@@ -186,6 +186,4 @@ def new_folder(root: Path, stem: str, job: str | None = None, task: str | None =
 
 def job_folder() -> str | None:
     """Return the name of this job's folder in .grid/, or None outside of a job."""
-    parts = Path(os.environ.get("GRID_RECORD", "")).parts  # .../.grid/FOLDER/...
-    folders = [name for parent, name in zip(parts, parts[1:]) if parent == ".grid"]
-    return folders[-1] if folders else None
+    return os.path.basename(os.environ.get("GRID_FOLDER", "")) or None
