@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import sys
 
-if sys.version_info < (3, 11):  # before anything that an older Python would stumble over
+if sys.version_info < (3, 11):  # noqa: UP036  # before anything that an older Python would stumble over
     sys.exit(f"grid.py needs Python 3.11 or newer, this is {sys.executable}, {sys.version.split()[0]}")
 
 try:
@@ -40,12 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from gridlib.job import Job, Task
+    from gridlib.job import Job
 
-__all__ = [
-    *("submit_script", "submit_array", "typecast", "limit_threads", "qstat", "qdel"),
-    *("GridError", "ArgumentError", "SubmitError", "JobFailed", "JobTimeout"),
-]
+__all__ = ["submit_script", "submit_array", "typecast", "limit_threads", "qstat", "qdel"]
+__all__ += ["GridError", "ArgumentError", "SubmitError", "JobFailed", "JobTimeout"]
 
 
 def submit_script(
@@ -231,13 +229,13 @@ def qdel(job: Job | str | int | Sequence[Job | str | int] | None = None, schedul
     Raises:
         SubmitError: it does not know one of them, or refuses.
     """
-    from gridlib import dispatch, schedulers
+    from gridlib import schedulers
     from gridlib.job import Job, all_jobs, stop
 
     known = {job_id: one for one in all_jobs() for job_id in one.ids}
     if job is None:
         name = schedulers.choose(scheduler)[0].name
-        return dispatch.stop(name, [], [], [one.files for one in all_jobs() if one.scheduler == name])
+        return stop(all_jobs(), name=name, everything=True)
     # a job of this project knows its scheduler; another one may have another job with the same id
     given = job if isinstance(job, (list, tuple)) else [job]
     ours = [
@@ -245,7 +243,7 @@ def qdel(job: Job | str | int | Sequence[Job | str | int] | None = None, schedul
     ]
     others = [str(one) for one in given if not isinstance(one, Job) and str(one) not in known]
     if scheduler:
-        others += [one.id for one in ours if one.scheduler != scheduler]
+        others += [one.id for one in ours if one.scheduler != scheduler and one.id]
         ours = [one for one in ours if one.scheduler == scheduler]
     return stop(ours, others, schedulers.choose(scheduler)[0].name if others else None)
 

@@ -25,13 +25,20 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def submit(
-    job: JobFolder, tasks: list[int], resources: Resources, base: int, provenance: dict, keep: int | None = None
+    engine: Scheduler,
+    job: JobFolder,
+    tasks: list[int],
+    resources: Resources,
+    seen: dict[int, int | None],
+    provenance: dict,
+    keep: int | None = None,
 ) -> None:
     """Hand tasks to the scheduler, in as few submissions as it takes.
 
     Args:
+        engine: the job's scheduler.
         tasks: their numbers.
-        base: the number of the newest submission that was seen when the tasks were chosen.
+        seen: the submissions that were there when the tasks were chosen, and when each was last asked to stop.
         provenance: facts for submission.json.
         keep: the job's lock, a file descriptor.
 
@@ -39,9 +46,7 @@ def submit(
         Refused, OSError: none of the tasks is submitted.
         SubmitError: some are, or nobody knows.
     """
-    engine = scheduler(job.scheduler)
-    before = {one.number: one.stopped() for one in job.submissions()}
-    most, left, number = engine.default_max_tasks, tasks, base
+    most, left, number = engine.default_max_tasks, tasks, max(seen, default=0)
     if len(tasks) > most:
         most = max(1, engine.max_tasks())
     while left:
@@ -71,7 +76,7 @@ def submit(
             raise SubmitError(f"{done}\nTo submit the others later: python grid.py retry {job.id}") from None
         submission.save_id(job_id)  # if the disk is full, say, the id will be found again
         left = left[most:]
-        if any(one.stopped() != before.get(one.number) for one in job.submissions()):
+        if any(one.stopped() != seen.get(one.number) for one in job.submissions()):
             _stop_own(engine, job, submission)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from gridlib import dispatch, provenance, states
@@ -158,7 +159,8 @@ class Job(HasLog):
         return _count(states.poll_tasks([self.files])[0])
 
     def _log_file(self, letter: str) -> Path | None:
-        return self._tasks([states.Status("PENDING", None, "", {})] * len(self))[0]._log_file(letter)
+        first = self.files.newest(self.files.submissions()).get(1, (None,))[0]
+        return Task(self, 1, states.Status("PENDING", None, "", {}), first)._log_file(letter)
 
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until the job has ended; return it if it is DONE. See grid.wait."""
@@ -209,6 +211,7 @@ class Job(HasLog):
     def _resubmit(self, ended: tuple[str, ...], changes: dict, keep: int | None) -> None:
         files = self.files
         before = files.submissions()
+        seen = {one.number: one.stopped() for one in before}
         statuses = states.poll_tasks([files], mine=keep is not None)[0]
         tasks = [number for number, status in enumerate(statuses, 1) if status.state in ended]
         if not tasks:
@@ -222,17 +225,15 @@ class Job(HasLog):
         engine = scheduler(files.scheduler)
         dispatch.command(engine, files, resources, len(tasks), [])  # what it refuses is refused before anything is done
         for earlier in files.facts["after"]:  # they may have run again as well
-            try:
+            with contextlib.suppress(OSError, ValueError):
                 earlier["ids"] = JobFolder(earlier["folder"]).ids
-            except (OSError, ValueError):
-                pass
         # what is in error state still is in the queue: it must not run as well
         newest = files.newest(files.submissions())
         stuck = [newest[task] for task in tasks if statuses[task - 1].stuck]
         if stuck:
             ids = [engine.task_id(one.id or "", index) if files.array else one.id or "" for one, index in stuck]
             engine.cancel(ids, False)
-        dispatch.submit(files, tasks, resources, before[-1].number, facts, keep)
+        dispatch.submit(engine, files, tasks, resources, seen, facts, keep)
 
 
 def _count(statuses: list[states.Status]) -> dict[str, int]:
@@ -263,7 +264,7 @@ def all_jobs() -> list[Job]:
 def wait(jobs: list[Job], timeout: float | None = None) -> None:
     """Wait until jobs have ended; see grid.wait."""
     known: dict[int, list[states.Status]] = {}
-    for known in states.poll_until_ended([job.files for job in jobs], timeout):
+    for known in states.poll_until_ended([job.files for job in jobs], timeout):  # noqa: B007  # the last one counts
         pass
     ends = {id(job): states.summarize(job.files, known[id(job.files)]) for job in jobs}
     if failed := [job for job in jobs if ends[id(job)].state != "DONE"]:
@@ -283,11 +284,13 @@ def failure_report(job: Job, status: states.Status, statuses: list[states.Status
     return "\n    ".join([f"{text} The end of its log:", *lines])
 
 
-def stop(jobs: list[Job], ids: list[str] | None = None, name: str | None = None) -> list[str]:
-    """Stop Jobs of this project, and jobs with these ids of the scheduler with this name; see grid.qdel."""
+def stop(jobs: list[Job], ids: list[str] | None = None, name: str | None = None, everything: bool = False) -> list[str]:
+    """Stop Jobs of this project, and jobs with these ids, or everything, of the scheduler with this name; see grid.qdel."""
     told: list[str] = []
-    schedulers = dict.fromkeys([job.scheduler for job in jobs] + [name] * bool(name and ids))
+    schedulers = dict.fromkeys([job.scheduler for job in jobs] + [name or ""] * bool(ids))
     try:
+        if everything:
+            return dispatch.stop(name or "", [], [], [job.files for job in jobs if job.scheduler == name])
         for each in schedulers:
             ours = list({job.files.path: job.files for job in jobs if job.scheduler == each}.values())
             told += dispatch.stop(each, ours, list(ids or ()) if each == name else [])

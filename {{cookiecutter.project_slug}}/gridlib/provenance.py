@@ -70,11 +70,21 @@ def _answer(process: subprocess.Popen | None) -> str | None:
     return None if process.returncode else os.fsdecode(output)
 
 
+def _in_repository(script: str) -> bool:
+    """Whether git may know the script: to start it costs more than to look for its folder."""
+    folder = os.path.realpath(os.path.dirname(script))
+    while not os.path.lexists(os.path.join(folder, ".git")):
+        folder, before = os.path.dirname(folder), folder
+        if folder == before:
+            return False
+    return True
+
+
 class GitState:
     """The commit of the script's repository. git begins to look at once; facts() waits for it."""
 
     def __init__(self, script: str):
-        self._process = _git(script, "status", "--porcelain=v2", "--branch")
+        self._process = _git(script, "status", "--porcelain=v2", "--branch") if _in_repository(script) else None
 
     def facts(self) -> dict:
         """Return git_commit and git_changes (whether something is not committed); empty outside a repository."""
@@ -132,7 +142,7 @@ def _code(script: str, here: str) -> tuple[str, list[str]]:
         root = os.path.realpath(root)
         listing = ("ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", root)
         listed = _answer(_git(script, *listing)) or ""
-        return root, [file for file in listed.split("\0") if file and ".grid" not in file.split("/")]
+        return root, [file for file in listed.split("\0") if file and "/.grid" not in f"/{file}"]
 
     def unreadable(error: OSError) -> None:
         raise ArgumentError(f"snapshot: {error.filename} cannot be read: {error.strerror}")

@@ -93,7 +93,7 @@ def start(script):
     main = type(sys)("__main__")
     sys.modules["__main__"] = main
     try:
-        if folder or source.startswith(b"PK\x03\x04"):
+        if folder or b"PK\x05\x06" in source[-66_000:]:  # where a zip file has its table of contents
             import runpy
 
             sys.path.insert(0, script)

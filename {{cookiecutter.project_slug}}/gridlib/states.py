@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from typing import NamedTuple
 
 from gridlib import project
 from gridlib.errors import GridError, JobTimeout, SubmitError
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gridlib.folder import JobFolder, Submission
-
-from typing import NamedTuple
 
 STATES = ("PENDING", "RUNNING", "DONE", "FAILED", "CANCELLED")
 LIVE = ("PENDING", "RUNNING")
@@ -302,7 +301,7 @@ class _Look:
             return {}, SUBMITTING if self.job.is_being_submitted(submission, self.mine) else UNSUBMITTED
         if submission.id not in answer.asked:  # it came while the queue was read
             return {}, SUBMITTING
-        rows = {}
+        rows: dict[int, Row] = {}
         for row in answer.queue.get(submission.id, ()):
             if self._is_ours(row, submission):
                 rows |= dict.fromkeys(row.indexes or range(1, len(submission.tasks) + 1), row)

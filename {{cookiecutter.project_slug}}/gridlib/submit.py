@@ -74,7 +74,7 @@ def submit(
                 "script": provenance.script_facts(facts.get("snapshot", script)),
                 **git.facts(),
             }
-            dispatch.submit(job, list(range(1, len(lines) + 1)), asked, 0, origin, keep)
+            dispatch.submit(engine, job, list(range(1, len(lines) + 1)), asked, {}, origin, keep)
     except (OSError, ArgumentError, Refused) as error:
         shutil.rmtree(job.path, ignore_errors=True)  # nothing half-submitted is left
         if isinstance(error, ArgumentError):
