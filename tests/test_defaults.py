@@ -13,8 +13,9 @@ import tomllib
 import pytest
 
 from baking import QUESTIONS, TEMPLATE, without_schedulers
-from sandbox import compiled_library, load, room, until
+from sandbox import compiled_library, load, room
 from sites import Site
+from until import until
 
 MEM = "mem mem MEMORY <= YES YES 0 0"
 CUDA = "cuda cuda INT <= YES YES 0 0"

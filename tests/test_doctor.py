@@ -12,9 +12,10 @@ import pytest
 
 import sites
 from baking import Project, without_schedulers
-from sandbox import Sandbox, room, until
+from sandbox import Sandbox, room
 from sites import Site
 from test_defaults import CUDA, MEM
+from until import until
 
 # the Python that runs the tests, in place of an environment
 READY = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
@@ -56,6 +57,7 @@ class DoctorProject(Project):
         super().__init__(project.path, project.environ | {"PATH": site.path, "GRID_ACTIVATE": READY}, "")
         self.site = site
         (self.path / "environment" / "requirements.txt").write_text("# none\npytest\n")
+        (self.path / "environment" / "requirements.in").write_text("# none\npytest\n")
         (self.path / "my_script_local.py").write_text("from grid import typecast\n")
 
     def doctor(self, *words, **variables):
@@ -416,7 +418,8 @@ def test_the_environment_of_who_asks_is_not_taken_for_the_jobs(project):
     folder.mkdir(parents=True)
     (folder / "python").write_text("#!/bin/bash\nexit 7\n")
     (folder / "python").chmod(0o755)
-    (project.path / "environment" / "requirements.txt").write_text("")
+    for file in ("requirements.in", "requirements.txt"):
+        (project.path / "environment" / file).write_text("")
     path = f"{folder}:{Path(sys.executable).parent}:{project.site.path}"  # as `make doctor` does
     assert errors(project.doctor(PATH=path, GRID_ACTIVATE="true")) == {}
 
@@ -427,11 +430,12 @@ def test_an_environment_that_lacks_a_package(gridengine):
         f"# comment\npytest=={pytest.__version__}\n\nnosuch_package==1.0  # why\nPyTest_Timeout==0.1.*\n"
         "black[d]\n-r other.txt\nclick>=7,<99\nwin-only==1; sys_platform == 'win32'\nx @ https://example.org/x.whl\n",
     )
+    gridengine.write("environment/requirements.in", "pytest\nnosuch_package\nnot_locked_yet\n")
     [text] = errors(gridengine.check("check_environment")).values()
     problems = re.search(r" on \S+: (.*)\. Install that there$", text)[1].split("; ")
-    assert len(problems) == 2, "and nothing else"
-    assert problems[0] == "nosuch_package is missing"
-    assert re.fullmatch(r"PyTest_Timeout is [0-9.]+, not 0.1.\*", problems[1])
+    assert problems[:2] == ["nosuch_package is missing", "not_locked_yet is missing"]
+    assert re.fullmatch(r"PyTest_Timeout is [0-9.]+, not 0.1.\*", problems[2])
+    assert len(problems) == 3, "and nothing else, and nothing twice"
 
 
 def test_an_environment_that_lacks_what_the_worker_imports(gridengine):
@@ -502,7 +506,7 @@ def test_without_a_starter_only_the_environment_is_checked(gridengine):
     for path in gridengine.path.glob("my_script*.py"):
         path.unlink()
     [text] = gridengine.check("check_environment").values()
-    assert text.startswith("ok") and text.endswith("has the 1 packages of environment/requirements.txt")
+    assert text.startswith("ok") and text.endswith("has the 1 packages that environment/ names")
 
 
 def test_the_advice_for_a_missing_package_installs_it(project):

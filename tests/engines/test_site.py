@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from baking import Project, without_schedulers
-from sandbox import Sandbox, room, until
+from sandbox import Sandbox, room
+from until import until
 
 GRID_ENGINE = "qsub qconf qhost qstat qalter qdel qacct"
 SLURM = "sbatch sinfo squeue scontrol scancel"
@@ -135,7 +136,8 @@ def doctor(bake, on_path):
     """doctor(...) runs it in a project that was made on this host, with its real Grid Engine."""
     path = on_path(GRID_ENGINE)
     made = bake(variables={"PATH": path})
-    (made.path / "environment" / "requirements.txt").write_text("pytest\n")
+    for name in ("requirements.in", "requirements.txt"):
+        (made.path / "environment" / name).write_text("pytest\n")
     (made.path / "my_script_local.py").write_text("from grid import typecast\n")
     project = Project(made.path, made.environ | {"GRID_ACTIVATE": READY}, "")
 

@@ -12,8 +12,9 @@ Every room imports only from those above it in this list:
     folder                 a job's folder: every file in it, who writes it and when
     states, dispatch       ask: how is it; tell: submit it, stop it. They do not know each other
     job, submit            what a user holds; a new job
-    grid.py, commands, doctor
-                           what a user calls, from Python and from the shell
+    site, testjob          what a site offers; a job that tells which packages are missing (packages.py)
+    doctor, commands, grid.py
+                           what a user calls, from the shell and from Python
 
 Inside the job runs run.py, which job.sh starts. A new scheduler is one file in schedulers/ and a line in its __init__.py.
 """

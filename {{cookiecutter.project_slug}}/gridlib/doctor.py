@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Generator
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from gridlib import project, schedulers, states
@@ -158,8 +159,8 @@ def check_daemon(engine: Scheduler) -> Generator[Finding, None, bool]:
 
 def check_folders() -> Generator[Finding, None, bool]:
     """Check that the project's folder, that of the jobs and that of the logs can be written to; return whether they can."""
-    good = True
-    for folder in (PROJECT, PROJECT / ".grid", PROJECT / "logs"):
+    good, jobs = True, Path(project.jobs_folder())
+    for folder in (PROJECT, jobs, PROJECT / "logs"):
         try:
             if folder.exists() or folder.is_symlink():
                 with tempfile.TemporaryFile(dir=folder):
@@ -172,7 +173,7 @@ def check_folders() -> Generator[Finding, None, bool]:
             fix = "Is the disk full, or your quota used up? Is the folder yours (ls -ld)?"
             yield Finding("error", "folders", f"cannot write to {folder}: {error}", fix)
     if good:
-        yield Finding("ok", "folders", f"{PROJECT}, .grid and logs can be written to")
+        yield Finding("ok", "folders", f"{PROJECT}, {jobs.name} and logs can be written to")
     return good
 
 
@@ -334,11 +335,11 @@ def packages_found(test: TestJob, subject: str) -> Finding:
         words = "; ".join(problems[:10]) + ("; ..." if len(problems) > 10 else "")
         fix = "Install that there"
         if (PROJECT / "env").exists():
-            fix = "Packages belong into environment/requirements.txt; make -B env installs them"
+            fix = "Packages belong into environment/requirements.in; make -B env installs them"
         return Finding("error", subject, f"{where}: {words}", fix)
     text = f"Python {report['version']} on {report['host']} has the {report['packages']} packages"
     names = ", ".join(f"{starter.stem}_local.py" for starter in starters())
-    text += " of environment/requirements.txt" + (f" and all that {names} imports" if names else "")
+    text += " that environment/ names" + (f", and all that {names} imports" if names else "")
     return Finding("ok", subject, text)
 
 

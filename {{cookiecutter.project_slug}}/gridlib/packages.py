@@ -1,6 +1,6 @@
 """The doctor's test job: tell which packages this environment lacks. It imports nothing of the project.
 
-packages.py REQUIREMENTS [SCRIPT ...]     a requirements file, and scripts whose imports must be there
+packages.py FOLDER [SCRIPT ...]     the folder of requirements.in and requirements.txt; scripts whose imports must be there
 """
 
 import os
@@ -21,29 +21,30 @@ REPORT_PREFIX = "doctor: "  # begins the line with the report
 OPTIONAL = ("If", "Try", "TryStar")  # what is imported under these may be missing
 
 
-def check_requirements(path):
-    """Return how many packages a requirements file names, and what is wrong with them, a list of texts."""
-    number, problems = 0, []
-    lines = []
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+def check_requirements(folder):
+    """Return how many packages the requirements in a folder name, and what is wrong with them, a list of texts."""
+    lines, seen, problems = [], set(), {}
+    for name in ("requirements.in", "requirements.txt"):
+        path = os.path.join(folder, name)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                lines += file.read().splitlines()
     for line in lines:
         # a name, perhaps [extras] and a pinned version; what has a marker or a URL is not judged
         match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)(?:\[.*?\])?\s*([=<>!~]=?[^;@]*)?", line.split(" #")[0].strip())
         if not match or line.startswith("#"):
             continue
-        number += 1
+        seen.add(re.sub("[-_.]+", "-", match[1]).lower())
         pin = re.fullmatch(r"==\s*([^,\s]+)", match[2] or "")
         try:
             installed = metadata.version(match[1])
         except metadata.PackageNotFoundError:
-            problems.append(f"{match[1]} is missing")
+            problems[f"{match[1]} is missing"] = True
             continue
         versions = {installed, installed.partition("+")[0]}
         if pin and not any(fnmatch(re.sub(r"(\.0)+$", "", one), re.sub(r"(\.0)+$", "", pin[1])) for one in versions):
-            problems.append(f"{match[1]} is {installed}, not {pin[1]}")
-    return number, problems
+            problems[f"{match[1]} is {installed}, not {pin[1]}"] = True
+    return len(seen), list(problems)
 
 
 def imported(node, package):
@@ -98,9 +99,9 @@ def is_there(name):
         return name in sys.modules
 
 
-def main(requirements, *scripts):
+def main(folder, *scripts):
     """Print the report."""
-    number, problems = check_requirements(requirements)
+    number, problems = check_requirements(folder)
     if sys.version_info < (3, 11):  # noqa: UP036  # the environment's may be older than the doctor's
         problems.insert(0, "grid.py needs Python 3.11 or newer")
     for script in scripts:

@@ -53,8 +53,9 @@ class TestJob:
         self.name = name
 
     def __enter__(self) -> TestJob:
-        os.makedirs(project.JOBS, mode=0o700, exist_ok=True)
-        self.logs = tempfile.mkdtemp(prefix="doctor-", dir=project.JOBS)
+        folder = project.jobs_folder()
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        self.logs = tempfile.mkdtemp(prefix="doctor-", dir=folder)
         return self
 
     def submit(self, memory: str | None = None, cuda: int = 0) -> Job:
@@ -62,7 +63,7 @@ class TestJob:
         workers = [starter.with_name(f"{starter.stem}_local.py") for starter in starters()]
         self.job = submit(
             Path(__file__).with_name("packages.py"),
-            [values.to_line([str(PROJECT / "environment" / "requirements.txt"), *map(str, workers)])],
+            [values.to_line([str(PROJECT / "environment"), *map(str, workers)])],
             activation(),
             array=False,
             max_running=None,
@@ -91,7 +92,7 @@ class TestJob:
             for folder in (self.logs, self.job and self.job.folder):
                 shutil.rmtree(folder or "", ignore_errors=True)
         with contextlib.suppress(OSError):
-            os.rmdir(project.JOBS)  # if it was made for this
+            os.rmdir(os.path.dirname(self.logs))  # if it was made for this
 
     def _stop(self) -> bool:
         """Stop it, and say so; return whether that was possible."""
