@@ -38,8 +38,8 @@ def set_defaults(starter, memory, cuda):
     """Write what jobs get by default into the two lines of the starter that say so."""
     code = starter.read_text(encoding="utf-8")
     for constant, literal in (("MEMORY", f'"{memory}"'), ("CUDA", str(int(cuda)))):
-        # a replacement that is a function is taken as it is: no backslash has a meaning
-        code, found = re.subn(rf"^{constant} = [^ \n]+", lambda _: f"{constant} = {literal}", code, flags=re.MULTILINE)
+        line = f"{constant} = {literal}".replace("\\", r"\\")  # in a replacement, a backslash has a meaning
+        code, found = re.subn(rf"^{constant} = [^ \n]+", line, code, flags=re.MULTILINE)
         if found != 1:
             sys.exit(f"{starter} must have one line that begins with {constant} =, it has {found}")
     starter.write_bytes(code.encode())
