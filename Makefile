@@ -8,7 +8,7 @@ PIP := 26.3
 venv := .venv/bin/python
 project := {{cookiecutter.project_slug}}
 gridlib := $(patsubst %,'%',$(wildcard $(project)/gridlib))
-scripts := .ci/run $(shell find . \( -name .venv -o -name env -o -name demo \) -prune -o -name '*.sh' -printf "'%p' ")
+scripts := .ci/run $(shell find . \( -name .venv -o -name env -o -name demo \) -prune -o -name '*.sh' -print | sed "s/.*/'&'/")
 workflows := .github/workflows/*.yml '$(project)'/.github/workflows/*.yml
 
 help:  ## show this list
