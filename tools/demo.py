@@ -27,7 +27,8 @@ def generate(answers):
     with tempfile.TemporaryDirectory() as folder:
         # cookiecutter copies all of a template: not the environments, then
         copy = Path(folder, TEMPLATE.name)
-        shutil.copytree(TEMPLATE, copy, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".git", "demo"))
+        ignored = shutil.ignore_patterns(".venv", ".git", "demo", ".*_cache")
+        shutil.copytree(TEMPLATE, copy, symlinks=True, ignore=ignored)
         subprocess.run([sys.executable, "-m", "cookiecutter", str(copy), *options, *words], check=True)
 
 

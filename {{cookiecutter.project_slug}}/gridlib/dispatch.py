@@ -246,7 +246,7 @@ class _Stop:
         for one in live:
             if one.place and place and one.place != place:
                 raise SubmitError(f"{job} was submitted as {one.place}, this is {place}: stop it there", job)
-        scripts = engine.scripts([one.id for one in live if one.id in queue], queue)  # type: ignore[misc]  # none is None
+        scripts = engine.scripts([one.id for one in live if one.id in queue], queue)
         self.live = [one for one in live if one.id not in scripts or _same(scripts[one.id], one.script)]
         # those that are on their way to the scheduler: who submits them sees the mark
         self.coming = [one for one in submissions if not one.id] + (submissions[-1:] if locked else [])
