@@ -72,8 +72,9 @@ class Site:
         cases = "".join(f"{shlex.quote(words)}) echo {shlex.quote(text)} ;;\n" for words, text in answers.items())
         self.program(name, f'case "$*" in\n{cases}*) {otherwise} ;;\nesac')
 
-    def grid_engine(self, *complexes, given=(), environments={"smp": "$pe_slots"}, values="NONE", h_vmem=H_VMEM):
+    def grid_engine(self, *complexes, given=(), environments=None, values="NONE", h_vmem=H_VMEM):
         """A Grid Engine with these complexes beside the usual ones; given: those that a host has, as in hc:mem=20G."""
+        environments = {"smp": "$pe_slots"} if environments is None else environments
         queue = f"qname  all.q\npe_list  {' '.join(environments) or 'NONE'}\ncomplex_values  {values}\n"
         answers = {
             "-help": "SGE 8.1.9\nusage: qconf [options]",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,10 @@ def test_doctor_finds_jobs_of_slurm_that_are_stuck(doctor, on_path):
 
 def test_doctor_stopped_by_sigterm_takes_its_job_along(doctor, on_path):
     """Of each engine: a job that waits for ever, because no environment is activated in time."""
+
+    def has_left(number, environ):
+        return number not in doctor.project.run(sys.executable, "-c", "import grid; grid.qstat()", **environ).stdout
+
     for path in (None, on_path(SLURM)):
         environ = doctor.project.environ | {"GRID_ACTIVATE": f'[ -n "$JOB_ID$SLURM_JOB_ID" ] && sleep 300; {READY}'}
         environ |= {"PATH": path} if path else {}
@@ -226,8 +231,7 @@ def test_doctor_stopped_by_sigterm_takes_its_job_along(doctor, on_path):
         process.terminate()
         assert process.wait(60) == 130
         assert f"stopped the doctor's job {number}" in process.stderr.read()
-        table = [sys.executable, "-c", "import grid; grid.qstat()"]
-        until(lambda: number not in doctor.project.run(*table, **environ).stdout, "it has left the queue")
+        until(partial(has_left, number, environ), "it has left the queue")
         assert not list((doctor.project.path / ".grid").glob("*")), "it leaves nothing"
 
 
