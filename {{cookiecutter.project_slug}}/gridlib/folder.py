@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 
 from gridlib import project, values
@@ -213,10 +214,14 @@ class JobFolder:
             os.mkdir(path)
         except FileExistsError:
             raise SubmitError(f"another process is submitting tasks of {self}; try again later") from None
-        os.mkdir(os.path.join(path, "records"))
-        project.write_whole(os.path.join(path, "tasks"), "".join(f"{task}\n" for task in tasks))
-        submission = Submission(path, {"id": None, "tasks": project.format_ranges(tasks), **facts})
-        submission.save()
+        try:
+            os.mkdir(os.path.join(path, "records"))
+            project.write_whole(os.path.join(path, "tasks"), "".join(f"{task}\n" for task in tasks))
+            submission = Submission(path, {"id": None, "tasks": project.format_ranges(tasks), **facts})
+            submission.save()
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)  # nothing half-made is left
+            raise
         return submission
 
     def newest(self, submissions: list[Submission]) -> dict[int, tuple[Submission, int]]:
@@ -297,14 +302,14 @@ class JobFolder:
         Args:
             mine: this process holds the lock, so no other one on this machine submits.
         """
-        if mine and submission is None:
-            return False
         locked = False if mine else self.is_locked()
         latest = submission or next(reversed(self.submissions()), None)
         if locked or latest is None or (submission and Submission(submission.path).id):  # which came just now
             return True
         # The submitter is no more, but a qsub that it had called may still be at work. Locks of other hosts may not be seen.
         here = latest.facts.get("host") == os.uname().nodename
+        if mine and here and submission is None:
+            return False
         soon = locked is False and here and not latest.facts.get("unknown")
         age = self._age(os.path.join(latest.path, "submission.json" if latest.facts else ""))
         return age is None or age < (project.limits.grace if soon else project.limits.retry + 2 * project.limits.call)

@@ -216,7 +216,9 @@ class Job(HasLog):
         if not tasks:
             reason = states.summarize(files, statuses)
             raise GridError(f"{files} has no failed tasks: {reason.reason if files.array else reason.state}")
-        resources = Resources.from_facts(before[-1].facts["resources"]).replace(**changes)
+        # a retry that was killed while it made its folder left no facts
+        asked = next(one.facts["resources"] for one in reversed(before) if "resources" in one.facts)
+        resources = Resources.from_facts(asked).replace(**changes)
         script = require_script(files.facts.get("snapshot") or files.facts["script"])
         facts = provenance.origin() | {"script": provenance.script_facts(script)}
         git = before[0].facts if "snapshot" in files.facts else provenance.GitState(script).facts()
