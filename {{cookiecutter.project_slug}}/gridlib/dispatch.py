@@ -76,7 +76,8 @@ def submit(
             raise SubmitError(f"{done}\nTo submit the others later: python grid.py retry {job.id}") from None
         submission.save_id(job_id)  # if the disk is full, say, the id will be found again
         left = left[most:]
-        if any(one.stopped() != seen.get(one.number) for one in job.submissions()):
+        marks = {one.number: one.stopped() for one in job.submissions()}  # None: no mark, or it cannot be read now
+        if any(when is not None and when != seen.get(number) for number, when in marks.items()):
             _stop_own(engine, job, submission)
 
 
@@ -246,7 +247,7 @@ class _Stop:
         for one in live:
             if one.place and place and one.place != place:
                 raise SubmitError(f"{job} was submitted as {one.place}, this is {place}: stop it there", job)
-        scripts = engine.scripts([one.id for one in live if one.id in queue], queue)  # type: ignore[misc]  # none is None
+        scripts = engine.scripts([one.id for one in live], queue)  # type: ignore[misc]  # none is None
         self.live = [one for one in live if one.id not in scripts or _same(scripts[one.id], one.script)]
         # those that are on their way to the scheduler: who submits them sees the mark
         self.coming = [one for one in submissions if not one.id] + (submissions[-1:] if locked else [])
@@ -262,9 +263,11 @@ class _Stop:
         if len(ended) >= len(submission.tasks) or submission.lost():
             return False
         owner = Owner(project.user(), self.job.name, submission.script)
-        return any(
-            end.state in ("PENDING", "RUNNING") for end in engine.account(submission.id or "", owner, False).values()
-        )
+        try:
+            ends = engine.account(submission.id or "", owner, False)
+        except SubmitError:  # it knows the job, or does not respond: tell it to stop
+            return True
+        return any(end.state in ("PENDING", "RUNNING") for end in ends.values())
 
     def mark(self) -> bool:
         """Note the stop in all submissions; returns whether all were noted before."""
