@@ -212,7 +212,9 @@ def stop(name: str, jobs: list[JobFolder], others: list[str], everything: list[J
         others = [job_id for job_id in queue if not any(job_id in job.ids for job in jobs)]
     if strange := [job_id for job_id in others if job_id not in queue]:
         raise SubmitError(f"no job {', '.join(strange)} of yours in {engine.title}; qstat() lists your jobs")
-    stops = [_Stop(engine, job, queue, job.path in locked) for job in jobs]
+    listed = [job_id for job in jobs for job_id in job.ids if job_id in queue]
+    scripts = dict.fromkeys(listed, "") | engine.scripts(listed, queue)  # one call for all
+    stops = [_Stop(engine, job, queue, scripts, job.path in locked) for job in jobs]
     ids, kill = list(others), True
     for one in stops:
         if one.targets:
@@ -238,7 +240,9 @@ def stop(name: str, jobs: list[JobFolder], others: list[str], everything: list[J
 class _Stop:
     """The stop of one job: which of its submissions are to be stopped."""
 
-    def __init__(self, engine: Scheduler, job: JobFolder, queue: dict[str, list[Row]], locked: bool):
+    def __init__(
+        self, engine: Scheduler, job: JobFolder, queue: dict[str, list[Row]], scripts: dict[str, str], locked: bool
+    ):
         self.job, self.locked = job, locked
         submissions = job.submissions()
         self.known = {one.id for one in submissions if one.id}
@@ -247,8 +251,9 @@ class _Stop:
         for one in live:
             if one.place and place and one.place != place:
                 raise SubmitError(f"{job} was submitted as {one.place}, this is {place}: stop it there", job)
-        scripts = engine.scripts([one.id for one in live], queue)  # type: ignore[misc]  # none is None
-        self.live = [one for one in live if one.id not in scripts or _same(scripts[one.id], one.script)]
+        hidden = [one.id for one in live if one.id and one.id not in scripts]
+        scripts = scripts | engine.scripts(hidden, queue)
+        self.live = [one for one in live if _same(scripts.get(one.id or "") or one.script, one.script)]
         # those that are on their way to the scheduler: who submits them sees the mark
         self.coming = [one for one in submissions if not one.id] + (submissions[-1:] if locked else [])
         self.is_unknown = not self.known and not locked
