@@ -7,6 +7,7 @@ All that it knows is in its folder, so that tests, and several processes at once
     accounting/101    what qacct knows of it
     calls             a line for each call: the program and its words, written when it is at work
     max_aj_tasks      how many tasks an array may have; max_u_jobs: how many jobs a user may have
+    crowd             how many jobs of this user it has beside these, without a file for each
 
 Switches are files, SWITCH-PROGRAM or SWITCH-PROGRAM-OPTION, such as `down-qsub` and `hold-qstat-xml`:
 
@@ -25,7 +26,7 @@ import os
 import sys
 import time
 
-FIRST = 101
+FIRST, CROWD = 101, 1_000_000  # the first number that is given, and that of a crowd of jobs from elsewhere
 HEAD = "<?xml version='1.0'?>\n<job_info  xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\">\n"
 EMPTY = HEAD + "  <queue_info>\n  </queue_info>\n  <job_info>\n  </job_info>\n</job_info>\n"
 LINE = "=" * 62 + "\n"
@@ -102,13 +103,16 @@ def obey(program, option, words):
 
 def jobs():
     """All jobs that wait or run, by number."""
-    found = []
-    for number in sorted(map(int, os.listdir(f"{FOLDER}/jobs"))):
-        if text := read(f"jobs/{number}"):
-            found.append(json.loads(text))
-    for number in range(int(read("crowd", "0"))):  # many others, cheaply
-        found.append(new_job(1_000_000 + number, "worker", f"/elsewhere/{number}/job.sh"))
-    return found
+    numbers = sorted(os.listdir(f"{FOLDER}/jobs"), key=int) + [str(CROWD + n) for n in range(int(read("crowd", "0")))]
+    return [job for number in numbers if (job := find_job(number))]
+
+
+def find_job(number):
+    """A job by its number; None if there is none."""
+    if text := read(f"jobs/{number}"):
+        return json.loads(text)
+    many = number.isdecimal() and CROWD <= int(number) < CROWD + int(read("crowd", "0"))
+    return new_job(int(number), "worker", f"/elsewhere/{number}/job.sh", owner="crowd") if many else None
 
 
 def new_job(number, name, script, tasks=0, state="qw", owner=None, words=()):
@@ -144,7 +148,7 @@ def show_queue(words):
 
     user, parts = words[words.index("-u") + 1] if "-u" in words else "*", {"running": [], "pending": []}
     for job in jobs():
-        if user not in ("*", job["owner"]):
+        if user not in ("*", job["owner"]) and job["owner"] != "crowd":
             continue
         for state, tasks in job["rows"]:
             where = "pending" if "q" in state else "running"
@@ -161,7 +165,7 @@ def show_queue(words):
 
 def show_jobs(words):
     asked = words[1].split(",")
-    found = [job for job in jobs() if str(job["number"]) in set(asked)]
+    found = [job for number in asked if (job := find_job(number))]
     if not found:  # those that are there are shown, whatever is said of the others
         return f"Following jobs do not exist: \n{', '.join(asked)}\n", 1
     text = ""
@@ -303,9 +307,9 @@ class FakeGridEngine:
         """The numbers of its jobs."""
         return sorted(os.listdir(self.folder / "jobs"), key=int)
 
-    def add(self, number, name="worker", script="/elsewhere/job.sh", **more):
+    def add(self, number, name="worker", script="/elsewhere/job.sh", state="r", **more):
         """A job that comes from elsewhere."""
-        write(f"jobs/{number}", json.dumps(new_job(int(number), name, script, **more)))
+        write(f"jobs/{number}", json.dumps(new_job(int(number), name, script, state=state, **more)))
 
     def set_rows(self, number, *rows):
         """What the queue shows of a job: ("r", "1"), ("qw", "2-4:1")."""
