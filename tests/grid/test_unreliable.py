@@ -385,6 +385,21 @@ def test_of_two_copies_of_a_job_the_one_that_runs_counts(site, lives):
         assert job.state == "FAILED" and job.reason.startswith("vanished: it started on n1")
 
 
+def test_of_two_copies_of_an_array_the_one_that_lives_counts(site):
+    """Each task runs in the copy that began it first."""
+    job = site.grid.submit_array("worker.py", [[1], [2], [3]], log_dir="logs")
+    (job.folder / "1/records/1.running").write_text("id: 101\nhost: n1\n")
+    (job.folder / "1/records/2.running").write_text("id: 43\nhost: n1\n")
+    site.engine.forget("101")
+    site.engine.add("43", script=str(job.folder / "1/job.sh"), tasks=3)
+    site.engine.set_rows("43", ("r", "2"), ("qw", "3"))
+    assert {task.state for task in job.tasks} <= {"PENDING", "RUNNING"}
+    assert [task.state for task in job.tasks] == ["FAILED", "RUNNING", "PENDING"]
+    assert site.grid.Job(job.folder).ids == ["43"]
+    job.cancel()
+    assert site.engine.queue() == []
+
+
 # --- Stops ------------------------------------------------------------------------------------------------------------
 
 
