@@ -5,6 +5,7 @@ and raw texts agree on quotes and backslashes, so whatever an answer holds, it s
 have passed pre_gen_project.py.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -18,28 +19,28 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 
 def drop_caches():
-    """Remove what Python leaves where somebody has run the template's own code in place."""
-    for folder in (Path(), Path("tests")):
+    """Remove the caches that Python leaves where somebody has run the template's own code in place."""
+    for folder in map(Path, (".", "experiment", "gridlib", "gridlib/schedulers", "tests")):
         for name in ("__pycache__", ".pytest_cache"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def name_script(name):
-    """Rename the starter and the worker, and in all code that names them."""
-    for path in [*Path().glob("*.py"), Path("Makefile"), *Path("tests").rglob("*")]:
-        # grid.py is the same file in every project, so that it can be replaced by a newer one
-        if path.is_file() and path.name != "grid.py":
+    """Rename the starter and the worker, also in the code that names them."""
+    # grid.py and gridlib/ are the same in every project: a newer version can replace them
+    for path in [*Path().glob("*.py"), Path("Makefile"), *Path("experiment").rglob("*"), *Path("tests").rglob("*")]:
+        if path.is_file() and path != Path("grid.py"):
             path.write_bytes(path.read_bytes().replace(b"my_script", name.encode()))
     for ending in ("_local.py", ".py"):  # in this order, for the name may be my_script_local
         os.replace(f"my_script{ending}", f"{name}{ending}")
 
 
 def set_defaults(starter, memory, cuda):
-    """Write what jobs get by default into the two lines of the starter that say so."""
+    """Write the default memory and GPUs of jobs into the two lines of the starter that hold them."""
     code = starter.read_text(encoding="utf-8")
     for constant, literal in (("MEMORY", f'"{memory}"'), ("CUDA", str(int(cuda)))):
-        # a replacement that is a function is taken as it is: no backslash has a meaning
-        code, found = re.subn(rf"^{constant} = [^ \n]+", lambda _: f"{constant} = {literal}", code, flags=re.MULTILINE)
+        # no backslash is in the literal: pre_gen_project.py has checked it
+        code, found = re.subn(rf"^{constant} = [^ \n]+", f"{constant} = {literal}", code, flags=re.MULTILINE)
         if found != 1:
             sys.exit(f"{starter} must have one line that begins with {constant} =, it has {found}")
     starter.write_bytes(code.encode())
@@ -83,16 +84,14 @@ def say_next_steps():
 The project is ready:
 
     cd {shlex.quote(os.getcwd())}
-    make local      # trains and evaluates here{needs.get(ANSWERS["environment"], "")}
-    make grid       # the same, on the grid
+    make local      # train and evaluate on this machine{needs.get(ANSWERS["environment"], "")}
+    make grid       # do the same on the grid
 
-Then put your own train and evaluate into {ANSWERS["script_name"]}_local.py. README.md tells the rest.
+Then put your own train and evaluate into {ANSWERS["script_name"]}_local.py. See README.md for the rest.
 """
-    try:
-        # not print: a closed or an ASCII terminal would make this hook fail, and with it the project
+    # not print: a closed or an ASCII terminal would make this hook fail, and with it the project
+    with contextlib.suppress(OSError):
         os.write(1, text.encode("utf-8", "replace"))
-    except OSError:
-        pass
 
 
 drop_caches()

@@ -12,14 +12,27 @@ import unicodedata
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
-# A script with one of these names would be imported in place of what the project needs, or the other way round.
-TAKEN = set(sys.stdlib_module_names) | set(
-    "compare conftest doctor env environment experiment grid gridctl logs pictures results setup sweep test tests "  # ours
-    "_pytest black blackd blib2to3 click cloudpickle contourpy cycler dateutil fonttools iniconfig joblib kiwisolver "
-    "matplotlib mpl_toolkits mypy_extensions narwhals numpy packaging pathspec pil pip platformdirs pluggy py pygments "
-    "torch torchvision tensorflow keras jax pandas polars xgboost lightgbm transformers datasets cv2 seaborn "  # likely
-    "pylab pyparsing pytest pytokens scipy setuptools six sklearn threadpoolctl tqdm tzdata".split()
-)
+# Python would import a script with one of these names in place of the module that it needs, or the other way round.
+OURS = """
+    conftest env environment experiment grid gridlib logs results setup test tests
+"""
+INSTALLED = """
+    _pytest black blackd blib2to3 click cloudpickle contourpy cycler dateutil fonttools iniconfig joblib kiwisolver
+    matplotlib mpl_toolkits mypy_extensions narwhals numpy packaging pandas pathspec pil pip platformdirs pluggy py
+    pygments pylab pyparsing pytest pytokens scipy setuptools six sklearn threadpoolctl tqdm tzdata
+"""
+LIKELY = """
+    catboost cv2 datasets jax keras lightgbm polars seaborn statsmodels tensorflow torch torchvision transformers xgboost
+"""
+# Nobody has to install these, but Python or one of the packages above imports them where it finds them.
+IMPORTED_IF_FOUND = """
+    sitecustomize usercustomize
+    attr attrs brotli cairo certifi cffi chardet charset_normalizer colorama cupy cython dask defusedxml distributed
+    docutils exceptiongroup fs fsspec hypothesis importlib_resources ipykernel ipython ipywidgets jinja2 lxml lz4
+    markupsafe mpmath munkres numba numexpr numpydoc openpyxl pkg_resources psutil pyarrow requests rich sparse sphinx
+    sqlalchemy sympy tables tomli tornado traitlets twisted typing_extensions wheel yaml
+"""
+TAKEN = {*sys.stdlib_module_names, *f"{OURS} {INSTALLED} {LIKELY} {IMPORTED_IF_FOUND}".split()}
 
 
 def one_line(text):

@@ -48,12 +48,12 @@ def load_both():
         try:
             process = subprocess.Popen(command, **how)
         except OSError:
-            raise grid.SubmitError(command[0])
+            raise grid.SubmitError(command[0]) from None
         try:
             output = process.communicate(timeout=left)[0]
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with all that it has started and that may keep the pipe open
-            raise grid.Unreachable(command[0])
+            raise grid.Unreachable(command[0]) from None
         if process.returncode:
             raise grid.SubmitError(command[0])
         return output.decode("utf-8", "replace")

@@ -8,12 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from baking import TEMPLATE, Bakery
+from baking import TEMPLATE, Bakery, Project, once
+from signals import stop_ignoring_signals
+
+# How many values hypothesis tries; HYPOTHESIS_PROFILE=thorough pytest ... takes minutes.
+settings.register_profile("quick", max_examples=300, deadline=None)
+settings.register_profile("thorough", max_examples=3000, deadline=None)
 
 
 def pytest_configure(config):
-    """Tell of what this machine must have, before a hundred tests fail for it."""
+    """Make the suite independent of its shell, and say what this machine lacks before a hundred tests fail for it."""
+    stop_ignoring_signals()
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
     for program in ("git", "make", "bash"):
         if not shutil.which(program):
             pytest.exit(f"these tests need {program} on PATH", returncode=3)
@@ -29,6 +37,7 @@ def environ(tmp_path_factory):
         "MAKE",
         "MFLAGS",
         "ARGS",
+        "PYTEST_",
         "PYTHON",
         "VIRTUAL_ENV",
         "CONDA_",
@@ -75,20 +84,25 @@ def bake(template, tmp_path, environ):
 
 @pytest.fixture(scope="session")
 def uv_project(template, tmp_path_factory, environ):
-    """A project whose environment uv has made."""
-    folder = tmp_path_factory.mktemp("uv")
-    program = folder / "bin"
-    program.mkdir()
-    (program / "uv").symlink_to(Path(sys.executable).parent / "uv")
-    bake = Bakery(template, folder, environ | {"PATH": f"{program}{os.pathsep}{environ['PATH']}"})
-    project = bake(environment="uv")
-    project.run("make", "env")
-    return project
+    """A project whose environment uv has made: one for all workers, so leave it as it is."""
+
+    def with_uv(folder):
+        """The variables with which uv is found."""
+        return environ | {"PATH": f"{folder / 'bin'}{os.pathsep}{environ['PATH']}"}
+
+    def make(folder):
+        (folder / "bin").mkdir()
+        (folder / "bin" / "uv").symlink_to(Path(sys.executable).parent / "uv")
+        project = Bakery(template, folder, with_uv(folder))(environment="uv")
+        return project.run("make", "env").stdout
+
+    folder, output = once(tmp_path_factory, "uv", make)
+    return Project(folder / "1" / "my-experiment", with_uv(folder), output)
 
 
 @pytest.fixture
-def furnished(bake, uv_project):
-    """furnished(**answers) makes a project that has an environment: another project's, to save the time."""
+def bake_with_env(bake, uv_project):
+    """bake_with_env(**answers) makes a project that has an environment: another project's, to save the time."""
 
     def make(**answers):
         project = bake(**answers)

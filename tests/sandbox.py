@@ -6,21 +6,13 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from functools import cache
 from pathlib import Path
 
+from until import until
+
 PROJECT = Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"
 NASTY_FOLDER = 'it\'s a "test" $HOME;echo ü'  # a name that breaks whatever is not quoted
-
-
-def until(condition, what, timeout=60):
-    """Wait until a condition holds; return what it returned."""
-    limit = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < limit, f"after {timeout} s it is still not so that {what}"
-        time.sleep(0.02)
-    return found
 
 
 @cache

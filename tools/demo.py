@@ -11,13 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 FOLDER = TEMPLATE / "demo"
 PROJECT = FOLDER / "digits"
-WAIT = 900  # seconds for the job to come to its turn and to end
+TIMEOUT = 900  # seconds for the job to come to its turn and to end
 
 
 def generate(answers):
@@ -28,43 +27,23 @@ def generate(answers):
     with tempfile.TemporaryDirectory() as folder:
         # cookiecutter copies all of a template: not the environments, then
         copy = Path(folder, TEMPLATE.name)
-        shutil.copytree(TEMPLATE, copy, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".git", "demo"))
+        ignored = shutil.ignore_patterns(".venv", ".git", "demo", ".*_cache")
+        shutil.copytree(TEMPLATE, copy, symlinks=True, ignore=ignored)
         subprocess.run([sys.executable, "-m", "cookiecutter", str(copy), *options, *words], check=True)
 
 
-def make(target, environ):
+def make(environ, *words):
     """Run make in the project; returns the folders of the results that this has added."""
     before = finished()
-    print(f"\n$ make {target}", flush=True)
-    subprocess.run(["make", "--no-print-directory", target], cwd=PROJECT, env=environ, check=True)
+    print(f"\n$ make {shlex.join(words)}", flush=True)
+    command = ["make", "--no-print-directory", *words]
+    subprocess.run(command, cwd=PROJECT, env=environ, check=True, timeout=TIMEOUT)
     return finished() - before
 
 
 def finished():
     """The folders of all finished runs."""
     return {path.parent for path in PROJECT.glob("results/*/metrics.json")}
-
-
-def jobs():
-    """The folders of all jobs."""
-    return set(PROJECT.glob(".grid/*"))
-
-
-def wait_for(job):
-    """Wait until the job has ended; it must have ended well."""
-    print(f"\nwaiting for the job, {WAIT // 60} minutes at most ", end="", flush=True)
-    limit = time.monotonic() + WAIT
-    while not (ends := list(job.glob("records/*.exit-*"))):
-        if time.monotonic() > limit:
-            sys.exit(
-                f"\nThe job has not ended. It may still: look with `make status` in {PROJECT}, or end it with `make stop`."
-            )
-        time.sleep(1)
-        print(".", end="", flush=True)
-    print()
-    if not ends[0].name.endswith(".exit-0"):
-        logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(PROJECT.glob("logs/*"))[-2:])
-        sys.exit(f"The job has failed. Its record, {ends[0]}:\n{ends[0].read_text()}\nThe end of its log:\n{logs}")
 
 
 def main():
@@ -81,14 +60,10 @@ def main():
         where = "in the background of this machine, for it has no scheduler (no qsub and qconf, no sbatch on PATH)"
 
     generate(answers)
-    local = make("local", environ)
+    local = make(environ, "local")
 
     print(f"\nThe grid: {where}.", flush=True)
-    known, before = jobs(), finished()
-    make("grid", environ)
-    (job,) = jobs() - known
-    wait_for(job)
-    grid = finished() - before
+    grid = make(environ, "grid", "ARGS=--wait")
 
     print("\nWhat came out, of the same script with the same arguments:\n")
     for name, folders in (("make local", local), ("make grid", grid)):
@@ -108,5 +83,7 @@ if __name__ == "__main__":
             f"make demo: this failed, see above: {shlex.join(error.cmd)}\n"
             "If it is the grid that fails: GRID_SCHEDULER=background make demo does without one."
         )
+    except subprocess.TimeoutExpired:
+        sys.exit(f"make demo: the job has not ended after {TIMEOUT // 60} minutes; `make status` in {PROJECT} says why")
     except KeyboardInterrupt:
         sys.exit("\nmake demo: stopped")

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import sys
 
-if sys.version_info < (3, 11):  # before anything that an older Python would stumble over
+if sys.version_info < (3, 11):  # noqa: UP036  # before anything that an older Python would stumble over
     sys.exit(f"grid.py needs Python 3.11 or newer, this is {sys.executable}, {sys.version.split()[0]}")
 
 try:
@@ -40,12 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from gridlib.job import Job, Task
+    from gridlib.job import Job
 
-__all__ = [
-    *("submit_script", "submit_array", "typecast", "limit_threads", "qstat", "qdel"),
-    *("GridError", "ArgumentError", "SubmitError", "JobFailed", "JobTimeout"),
-]
+__all__ = ["submit_script", "submit_array", "typecast", "limit_threads", "qstat", "qdel"]
+__all__ += ["GridError", "ArgumentError", "SubmitError", "JobFailed", "JobTimeout"]
 
 
 def submit_script(
@@ -245,7 +243,7 @@ def qdel(job: Job | str | int | Sequence[Job | str | int] | None = None, schedul
     ]
     others = [str(one) for one in given if not isinstance(one, Job) and str(one) not in known]
     if scheduler:
-        others += [one.id for one in ours if one.scheduler != scheduler]
+        others += [one.id for one in ours if one.scheduler != scheduler and one.id]
         ours = [one for one in ours if one.scheduler == scheduler]
     return stop(ours, others, schedulers.choose(scheduler)[0].name if others else None)
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The worker: trains, evaluates, and saves what came out. It runs in the same way here and on the grid.
+"""The worker: trains, evaluates and saves the results. It runs the same way here and on the grid.
 
-The example learns to read handwritten digits. To make it yours, replace load_data, train and evaluate; then give
-train_and_evaluate the parameters that you need, and in my_script.py an option to each. The starter has the options; this
-script takes the bare values, in the order of train_and_evaluate:  python my_script_local.py 0.002 [128] 5
+The example learns to read handwritten digits. To make it yours, replace load_data, train and evaluate. Then give
+train_and_evaluate the parameters that you need, and add an option for each to my_script.py. The options belong to the
+starter; this script takes plain values, in the order of train_and_evaluate:  python my_script_local.py 0.002 [128] 5
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
-from experiment import Progress, Run
+from experiment.run import Progress, Run
 from grid import typecast
 
 
 def load_data(seed):
-    """Return the sets for training, validation and test: each a pair of images and the digits that they show."""
+    """Return the training, validation and test set. Each is a pair: the images, and the digits that they show."""
     images, digits = load_digits(return_X_y=True)  # 1,797 images of 8 x 8 pixels, from 0 (white) to 16 (black)
     rest, test = split(images / 16, digits, 360, seed)
     training, validation = split(*rest, 240, seed)
@@ -25,13 +25,13 @@ def load_data(seed):
 
 
 def split(images, digits, size, seed):
-    """Take a number of images out of a set, in which each digit has its share. Return the rest, and these."""
+    """Take `size` images out of a set, with the same share of each digit. Return the rest and the images taken."""
     parts = train_test_split(images, digits, test_size=size, stratify=digits, random_state=seed)
     return parts[0::2], parts[1::2]
 
 
 def train(training, validation, learning_rate, hidden_layers, epochs, batch_size, seed):
-    """Return a trained model, and what it had reached after each epoch."""
+    """Return a trained model, and its metrics after each epoch."""
     model = MLPClassifier(
         hidden_layer_sizes=hidden_layers,
         learning_rate_init=learning_rate,
@@ -46,14 +46,14 @@ def train(training, validation, learning_rate, hidden_layers, epochs, batch_size
 
 
 def evaluate(model, data):
-    """Return how well the model does on a set, as a dict of numbers."""
+    """Return the metrics of the model on a set."""
     images, digits = data
     probabilities = model.predict_proba(images)
     return {"accuracy": accuracy_score(digits, probabilities.argmax(axis=1)), "loss": log_loss(digits, probabilities)}
 
 
 def train_and_evaluate(learning_rate=0.002, hidden_layers=[128], epochs=30, batch_size=32, seed=0):
-    """Train a model, test it on images that it has never seen, and save all of it in a new folder in results/."""
+    """Train a model, test it on images that it has never seen, and save everything in a new folder in results/."""
     run = Run(parameters=locals())
     training, validation, test = load_data(seed)
     model, history = train(training, validation, learning_rate, hidden_layers, epochs, batch_size, seed)

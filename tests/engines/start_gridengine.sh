@@ -10,34 +10,11 @@
 set -Eeuo pipefail
 
 unset "${!SGE_@}"
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 common=/var/lib/gridengine/default/common
 spool=/var/spool/gridengine
 mark=$common/started_for_tests
-work=$(mktemp -d)
-cd "$work"
-trap 'rm -rf "$work"' EXIT
-trap 'die "in line $LINENO: $BASH_COMMAND"' ERR
-
-say() { echo "Grid Engine: $*"; }
-
-die() {
-    trap - ERR
-    echo "Grid Engine: FAILED $*" >&2
-    exit 1
-}
-
-# Runs a command until it succeeds, for a minute at most.
-await() {
-    local what=$1 end=$((SECONDS + 60))
-    shift
-    until "$@" &>await.log; do
-        sleep 0.1
-        ((SECONDS < end)) && continue
-        tail -n 5 $spool/{qmaster,execd/localhost}/messages >&2 || true
-        die "waiting for $what: $(tail -n 3 await.log)"
-    done
-}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh" "Grid Engine" $spool/{qmaster,execd/localhost}/messages
 
 # In an empty environment, for jobs inherit that of the daemons.
 start() { pidof "$1" >/dev/null || { env -i -C / PATH="$PATH" "$1" && say "$1 started"; }; }
@@ -51,7 +28,6 @@ quiet() { qconf "$@" &>qconf.log || die "qconf $*: $(<qconf.log)"; }
 # Changes or adds the object that a file describes (e: host, p: parallel environment, q: queue).
 store() { qconf "-M$1" "$2" &>/dev/null || quiet "-A$1" "$2"; }
 
-[[ $EUID == 0 ]] || die "only root can install and start it"
 if [[ ! -e $mark ]] && { pidof sge_qmaster sge_execd || compgen -G "$spool/execd/*"; } >/dev/null; then
     die "there is a Grid Engine here already that is not for these tests; it is left alone"
 fi
@@ -73,13 +49,10 @@ if [[ ! -e $mark || $(<$common/host_aliases) != "$names" ]]; then
 fi
 
 if ! type sge_qmaster sge_execd qsub nft mail &>/dev/null || ! getent services sge_qmaster >/dev/null; then
-    packages="gridengine-master gridengine-exec gridengine-client netbase nftables"
+    packages=(gridengine-master gridengine-exec gridengine-client netbase nftables)
     # It insists on a mail program; without this, apt takes one that runs a mail server.
-    [[ -e /usr/sbin/sendmail ]] || packages+=" dma"
-    say "installing $packages"
-    for command in update "install -y --no-install-recommends $packages"; do
-        apt-get -o DPkg::Lock::Timeout=120 $command &>apt.log </dev/null || die "apt-get: $(tail -n 20 apt.log)"
-    done
+    [[ -e /usr/sbin/sendmail ]] || packages+=(dma)
+    install_packages "${packages[@]}"
     restart=true
 fi
 chown sgeadmin: $common/act_qmaster # which sge_qmaster rewrites as that user
@@ -87,7 +60,7 @@ chown sgeadmin: $common/act_qmaster # which sge_qmaster rewrites as that user
 sed -i 's/^\(SGE_START_[A-Z]*\)=yes/\1=no/' /etc/default/gridengine
 if $restart; then
     for daemon in sge_execd sge_qmaster; do
-        kill $(pidof $daemon) 2>/dev/null || true
+        pidof "$daemon" | xargs -r kill || true
         await "the end of $daemon" eval "! pidof $daemon"
     done
 fi

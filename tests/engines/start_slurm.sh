@@ -10,35 +10,12 @@
 set -Eeuo pipefail
 
 unset "${!SLURM_@}" "${!SBATCH_@}"
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 config=/etc/slurm
 spool=/var/spool/slurm
-logs=/var/log/slurm
+logs_in=/var/log/slurm
 mark="# Written by start_slurm.sh, for tests"
-work=$(mktemp -d)
-cd "$work"
-trap 'rm -rf "$work"' EXIT
-trap 'die "in line $LINENO: $BASH_COMMAND"' ERR
-
-say() { echo "Slurm: $*"; }
-
-die() {
-    trap - ERR
-    echo "Slurm: FAILED $*" >&2
-    exit 1
-}
-
-# Runs a command until it succeeds, for a minute at most.
-await() {
-    local what=$1 end=$((SECONDS + 60))
-    shift
-    until "$@" &>await.log; do
-        sleep 0.1
-        ((SECONDS < end)) && continue
-        tail -n 5 $logs/{slurmctld,slurmd}.log >&2 || true
-        die "waiting for $what: $(tail -n 3 await.log)"
-    done
-}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh" Slurm $logs_in/{slurmctld,slurmd}.log
 
 # The process of a daemon, by its pid file; none if that is stale.
 process() {
@@ -68,20 +45,12 @@ stop() {
 node_state() { sinfo -h -p short -o %T; }
 node_works() { [[ $(node_state) =~ ^(idle|mixed|allocated|completing)$ ]]; }
 
-[[ $EUID == 0 ]] || die "only root can install and start it"
 if [[ -e $config/slurm.conf ]] && ! grep -qx "$mark" $config/slurm.conf; then
     die "there is a Slurm here already that is not for these tests; it is left alone"
 fi
 
 if ! type slurmctld slurmd sbatch munged mungekey runuser &>/dev/null; then
-    packages="slurmctld slurmd slurm-client munge"
-    say "installing $packages"
-    install="apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $packages"
-    # Fails where the lists of packages are missing or too old.
-    if ! $install &>apt.log </dev/null; then
-        apt-get -o DPkg::Lock::Timeout=120 update &>apt.log </dev/null || die "apt-get: $(tail -n 20 apt.log)"
-        $install &>apt.log </dev/null || die "apt-get: $(tail -n 20 apt.log)"
-    fi
+    install_packages slurmctld slurmd slurm-client munge
 fi
 
 # The daemons listen on the address of the host's name and no other: loopback, in many cases.
@@ -98,8 +67,8 @@ CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmUser=root
 StateSaveLocation=$spool/slurmctld
 SlurmdSpoolDir=$spool/slurmd
-SlurmctldLogFile=$logs/slurmctld.log
-SlurmdLogFile=$logs/slurmd.log
+SlurmctldLogFile=$logs_in/slurmctld.log
+SlurmdLogFile=$logs_in/slurmd.log
 SlurmctldPidFile=/run/slurmctld.pid
 SlurmdPidFile=/run/slurmd.pid
 MailProg=/bin/true
@@ -149,7 +118,7 @@ exit 0 # any other takes the node out of service
 END
 chmod +x epilog.sh
 
-mkdir -p $logs $spool/{slurmctld,slurmd}
+mkdir -p $logs_in $spool/{slurmctld,slurmd}
 for number in 0 1; do ln -sfn /dev/null $spool/gpu$number; done
 mkdir -p $config
 same=true

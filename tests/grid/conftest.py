@@ -5,6 +5,7 @@ import signal
 from contextlib import suppress
 
 import pytest
+
 from fake_gridengine import FakeGridEngine
 from sandbox import Sandbox, compiled_library, load, room
 

@@ -12,6 +12,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sandbox import room, until
 
 # Task k fails in a way of its own if its argument says so.

@@ -14,6 +14,7 @@ import threading
 import time
 
 import pytest
+
 from sandbox import room, until
 
 ARRAY = "grid.submit_array('worker.py', [[n] for n in range(1, 7)], log_dir='logs')"

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+
 from fake_gridengine import DOWN, EMPTY, HEAD
 from sandbox import room, until
 
@@ -129,8 +130,7 @@ def test_from_one_list_that_lacks_a_job_nothing_is_concluded(site):
     site.engine.set_rows("101", ("r", ""))
     (job.folder / "1/records/1.running").write_text("id: 101\nhost: node1\n")
     site.engine.answer("qstat-xml", EMPTY)
-    for _ in range(2):
-        assert (job.state, job.reason) == ("RUNNING", "the scheduler does not respond")
+    assert (job.state, job.reason) == ("RUNNING", "the scheduler does not respond")
     with pytest.raises(site.grid.GridError, match="has no failed tasks"):
         job.resubmit()
     assert not (job.folder / "1/lost.json").exists() and site.engine.calls("qacct") == []

@@ -17,6 +17,10 @@ from gridlib.job import Job, Task
 from gridlib.resources import parse_walltime
 from gridlib.schedulers import choose
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 COLORS = {"DONE": 32, "RUNNING": 36, "PENDING": 33, "FAILED": 31, "CANCELLED": 35}
 JOB_HELP = """\
 JOB is an id, a name, or the beginning of one if only one job's begins so; of several with the same name, the latest.
@@ -59,7 +63,7 @@ def find_task(word: str | None) -> Job | Task:
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
-def print_table(rows: list[tuple[str, ...]], state_column: int) -> None:
+def print_table(rows: Sequence[tuple[str, ...]], state_column: int) -> None:
     """Print rows of texts, the first one as headings; in a terminal the states are coloured and long lines cut."""
     rows = [tuple(printable(cell).replace("\n", " ") for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] + [0]

@@ -336,20 +336,21 @@ def new_folder(name: str, make: bool = True) -> str:
     Raises:
         SubmitError: it cannot be made.
     """
-    stem = os.path.join(project.JOBS, f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
+    jobs = project.jobs_folder()
+    stem = os.path.join(jobs, f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
     number, path = 1, stem
     while make:
         try:
-            os.makedirs(project.JOBS, mode=0o700, exist_ok=True)  # arguments and commands are nobody else's business
-            if os.stat(project.JOBS).st_mode & 0o077:
-                os.chmod(project.JOBS, 0o700)
+            os.makedirs(jobs, mode=0o700, exist_ok=True)  # arguments and commands are nobody else's business
+            if os.stat(jobs).st_mode & 0o077:
+                os.chmod(jobs, 0o700)
             os.mkdir(path, 0o700)
             break
         except FileExistsError:
             number += 1
             path = f"{stem}-{number}"
             if number > 10_000:
-                raise SubmitError(f"{project.JOBS} is not a folder, or full of jobs of this name") from None
+                raise SubmitError(f"{jobs} is not a folder, or full of jobs of this name") from None
         except OSError as error:
             raise SubmitError(f"cannot make the folder {path} of the job: {error}") from None
     return path
@@ -361,10 +362,11 @@ def all_folders() -> list[JobFolder]:
 
     from gridlib.errors import printable
 
-    names = os.listdir(project.JOBS) if os.path.isdir(project.JOBS) else []
+    jobs = project.jobs_folder()
+    names = os.listdir(jobs) if os.path.isdir(jobs) else []
     found = []
     for name in names:
-        path = os.path.join(project.JOBS, name)
+        path = os.path.join(jobs, name)
         try:
             found.append(JobFolder(path))
         except (FileNotFoundError, NotADirectoryError):  # being made, or just removed

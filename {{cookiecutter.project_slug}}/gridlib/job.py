@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from gridlib import dispatch, provenance, states
@@ -226,10 +227,8 @@ class Job(HasLog):
         engine = scheduler(files.scheduler)
         dispatch.command(engine, files, resources, len(tasks), [])  # what it refuses is refused before anything is done
         for earlier in files.facts["after"]:  # they may have run again as well
-            try:
+            with contextlib.suppress(OSError, ValueError):
                 earlier["ids"] = JobFolder(earlier["folder"]).ids
-            except (OSError, ValueError):
-                pass
         # what is in error state still is in the queue: it must not run as well
         newest = files.newest(files.submissions())
         stuck = [newest[task] for task in tasks if statuses[task - 1].stuck]
@@ -267,7 +266,7 @@ def all_jobs() -> list[Job]:
 def wait(jobs: list[Job], timeout: float | None = None) -> None:
     """Wait until jobs have ended; see grid.wait."""
     known: dict[int, list[states.Status]] = {}
-    for known in states.poll_until_ended([job.files for job in jobs], timeout):
+    for known in states.poll_until_ended([job.files for job in jobs], timeout):  # noqa: B007  # the last one counts
         pass
     ends = {id(job): states.summarize(job.files, known[id(job.files)]) for job in jobs}
     if failed := [job for job in jobs if ends[id(job)].state != "DONE"]:
@@ -290,7 +289,7 @@ def failure_report(job: Job, status: states.Status, statuses: list[states.Status
 def stop(jobs: list[Job], ids: list[str] | None = None, name: str | None = None, everything: bool = False) -> list[str]:
     """Stop Jobs of this project, and jobs with these ids, or everything, of the scheduler with this name; see grid.qdel."""
     told: list[str] = []
-    schedulers = dict.fromkeys([job.scheduler for job in jobs] + [name] * bool(ids))
+    schedulers = dict.fromkeys([job.scheduler for job in jobs] + [name or ""] * bool(ids))
     try:
         if everything:
             return dispatch.stop(name or "", [], [], [job.files for job in jobs if job.scheduler == name])

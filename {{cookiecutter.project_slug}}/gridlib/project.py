@@ -9,7 +9,6 @@ from gridlib.errors import ArgumentError
 # GRID_PROJECT is set in jobs that run a snapshot: the copy of the library must not take the copy for the project.
 PROJECT = os.environ.get("GRID_PROJECT") or os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PYPROJECT = os.path.join(PROJECT, "pyproject.toml")
-JOBS = os.path.join(PROJECT, ".grid")
 
 
 class Limits:
@@ -48,6 +47,15 @@ def user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
+
+
+def jobs_folder() -> str:
+    """Return the folder of this user's jobs. It is private, so of two users who share a project each has one."""
+    folder = os.path.join(PROJECT, ".grid")
+    try:
+        return folder if os.stat(folder).st_uid == os.getuid() else f"{folder}-{user()}"
+    except OSError:
+        return folder
 
 
 def now() -> str:

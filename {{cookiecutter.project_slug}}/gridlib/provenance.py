@@ -142,7 +142,7 @@ def _code(script: str, here: str) -> tuple[str, list[str]]:
         root = os.path.realpath(root)
         listing = ("ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", root)
         listed = _answer(_git(script, *listing)) or ""
-        return root, [file for file in listed.split("\0") if file and ".grid" not in file.split("/")]
+        return root, [file for file in listed.split("\0") if file and "/.grid" not in f"/{file}"]
 
     def unreadable(error: OSError) -> None:
         raise ArgumentError(f"snapshot: {error.filename} cannot be read: {error.strerror}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from typing import NamedTuple
 
 from gridlib import project
 from gridlib.errors import GridError, JobTimeout, SubmitError
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gridlib.folder import JobFolder, Submission
-
-from typing import NamedTuple
 
 STATES = ("PENDING", "RUNNING", "DONE", "FAILED", "CANCELLED")
 LIVE = ("PENDING", "RUNNING")
@@ -267,7 +266,7 @@ class _Look:
         """Return the submissions that the scheduler has had twice, and of which another copy lives; from now on that counts."""
         found = set()
         for _, submission, _, record in self.gone:
-            job_id = record.get("id", submission.id)
+            job_id = record.get("id") or submission.id or ""
             if job_id != submission.id and any(self._is_ours(row, submission) for row in queue.get(job_id, ())):
                 submission.save_id(job_id)
                 found.add(submission.number)
@@ -320,7 +319,7 @@ class _Look:
             return {}, SUBMITTING if self.job.is_being_submitted(submission, self.mine) else UNSUBMITTED
         if submission.id not in answer.asked:  # it came while the queue was read
             return {}, SUBMITTING
-        rows = {}
+        rows: dict[int, Row] = {}
         for row in answer.queue.get(submission.id, ()):
             if self._is_ours(row, submission):
                 rows |= dict.fromkeys(row.indexes or range(1, len(submission.tasks) + 1), row)

@@ -25,6 +25,11 @@ class Project:
         for entry in PROJECT.iterdir():
             if entry.suffix == ".py":
                 shutil.copy(entry, self.path)
+            elif entry.name in (
+                "gridlib",
+                "experiment",
+            ):  # copies, like grid.py: code finds its project by its own path
+                shutil.copytree(entry, self.path / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
             elif entry.name not in (
                 "__pycache__",
                 "env",

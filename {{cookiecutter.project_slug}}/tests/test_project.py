@@ -54,7 +54,7 @@ def test_a_run_leaves_all_that_is_needed_to_show_it(project):
 
 
 def test_runs_that_start_at_once_have_folders_of_their_own(tmp_path):
-    from experiment import new_folder
+    from experiment.run import new_folder
 
     with ThreadPoolExecutor(20) as pool:
         folders = list(pool.map(lambda _: new_folder(tmp_path / "results", "20261231-235959"), range(100)))
@@ -75,7 +75,7 @@ def test_a_sweep_on_the_grid_is_one_array_and_gives_the_same_as_here(project):
     assert metrics == [pytest.approx(metrics[0])] * 4
     assert [(run["job"], run["task"]) for run in jobs] == [(None, None)] * 2 + [("1", "1"), ("1", "2")]
 
-    shown = project.run("compare.py").stdout
+    shown = project.run("-m", "experiment.compare").stdout
     assert shown.startswith("4 runs") and " 1.2 " in shown
     assert len((project.path / "results" / "results.csv").read_text().splitlines()) == 5
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Activates the environment in env/ in the shell that reads this:  source environment/activate.sh
 # It works in bash and zsh, here and in a job, also where conda is not on PATH. If it cannot, it says why.
 
@@ -16,6 +17,7 @@ _activate_environment() {
     fi
     case $- in *u*) strict=yes && set +u ;; esac # conda's scripts use variables that are not set
     if [ "$tool" = conda ]; then
+        # shellcheck source=/dev/null
         . "$where/etc/profile.d/conda.sh"
     else
         eval "$("$where" shell hook --shell "${ZSH_VERSION:+zsh}${BASH_VERSION:+bash}")"

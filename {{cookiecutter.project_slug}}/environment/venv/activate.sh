@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Activates the environment in env/ in the shell that reads this:  source environment/activate.sh
 # It works in bash and zsh, here and in a job. If it cannot, it says why and changes nothing.
 # (It does not read env/bin/activate: that of Python before 3.11.11 breaks where a folder's name holds quotes, $ or ;)

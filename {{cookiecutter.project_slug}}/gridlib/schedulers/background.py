@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
@@ -14,9 +15,9 @@ START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "background.sh"
 # The processes of a job, each with the path of its job script or that script's folder: the first one, which starts the
 # tasks; the job script of a task; what that runs. A shell that runs a job script by hand has further words.
 PROCESSES = (
-    r"\S*bash -p /.*/background\.sh --run (/.*/\.grid/[^/]+/[0-9]+)/job\.sh [0-9]+ [0-9]+(?: [0-9]+)*$",
-    r"\S*bash -p (/.*/\.grid/[^/]+/[0-9]+)/job\.sh$",
-    r".*/gridlib/run\.py (/.*/\.grid/[^/]+/[0-9]+) [0-9]+$",
+    r"\S*bash -p /.*/background\.sh --run (/.*/\.grid[^/]*/[^/]+/[0-9]+)/job\.sh [0-9]+ [0-9]+(?: [0-9]+)*$",
+    r"\S*bash -p (/.*/\.grid[^/]*/[^/]+/[0-9]+)/job\.sh$",
+    r".*/gridlib/run\.py (/.*/\.grid[^/]*/[^/]+/[0-9]+) [0-9]+$",
 )
 
 
@@ -39,7 +40,7 @@ class Background(Scheduler):
         # in this locale ps shows every path as it is
         ps = ["env", "LC_ALL=C.UTF-8", "ps", "-ww", "-u", str(os.getuid()), "-o", "pgid=,lstart=,args="]
         answer, rows = self.call(ps), {}
-        jobs = os.path.realpath(project.JOBS)
+        jobs = os.path.realpath(project.jobs_folder())
         for line in answer.splitlines():
             group, *since, args = (line.split(None, 6) + [""] * 7)[:7]
             folder = next((match[1] for pattern in PROCESSES if (match := re.match(pattern, args))), None)
@@ -61,7 +62,5 @@ class Background(Scheduler):
         import signal
 
         for job_id in ids:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.killpg(int(job_id), signal.SIGKILL if kill else signal.SIGUSR2)  # the latter as Grid Engine does
-            except ProcessLookupError:
-                pass  # it has just ended

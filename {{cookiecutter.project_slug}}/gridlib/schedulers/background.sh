@@ -21,6 +21,7 @@ last=$((tasks > 0 ? tasks : 1))
 trap 'last=0' USR2 # the job is stopped: its tasks get the signal too, and no more are started
 
 # whether processes of a job are left; another process may have its number by now
+# shellcheck disable=SC2009 # pgrep tells either the group or the words
 runs() { ps -ww -A -o pgid=,args= | grep -qE "^ *$1 .*(/job\.sh|gridlib/run\.py|background\.sh)"; }
 
 for id in "$@"; do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from typing import NamedTuple
 
 from gridlib import project
 from gridlib.errors import Refused, SubmitError, Unreachable
@@ -12,8 +13,6 @@ from gridlib.errors import Refused, SubmitError, Unreachable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gridlib.resources import Resources
-
-from typing import NamedTuple
 
 NO_SCHEDULER_ADVICE = (
     "Work on this machine (make local), submit where a scheduler is installed (the cluster's login node), or run the "
