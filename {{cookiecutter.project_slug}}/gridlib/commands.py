@@ -12,7 +12,7 @@ import sys
 import time
 
 from gridlib import job as jobs
-from gridlib import project, states
+from gridlib import errors, project, states
 from gridlib.errors import GridError, printable
 from gridlib.job import Job, Task
 from gridlib.resources import parse_walltime
@@ -74,7 +74,7 @@ def print_table(rows: list[tuple[str, ...]], state_column: int) -> None:
             if state in COLORS and not os.environ.get("NO_COLOR"):
                 end = begin + len(state)
                 line = f"{line[:begin]}\033[{COLORS[state]}m{line[begin:end]}\033[0m{line[end:]}"
-        print(line)
+        errors.show(line)
 
 
 def print_queue(name: str | None = None) -> None:

@@ -27,7 +27,8 @@ def main(submission, task):
 
     del sys.path[0]
     try:
-        with open(os.path.join(submission, "..", "job.json"), encoding="utf-8", errors="surrogateescape") as file:
+        encoding = sys.getfilesystemencoding()  # as Python reads paths
+        with open(os.path.join(submission, "..", "job.json"), encoding=encoding, errors="surrogateescape") as file:
             job = json.load(file)
         script = os.fspath(job.get("snapshot") or job["script"])
         words = [values.to_word(value) for value in read_args(submission, task, values)]
