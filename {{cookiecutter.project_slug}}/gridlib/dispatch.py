@@ -84,7 +84,7 @@ def submit(
 def command(engine: Scheduler, job: JobFolder, resources: Resources, tasks: int, earlier: list[str]) -> list[str]:
     """Return the words of the submit command, without the path of the job script. earlier: ids of the job's submissions."""
     dependencies = [job_id for before in job.facts["after"] for job_id in before["ids"]]
-    max_running = job.facts["max_running"]
+    max_running = job.facts.get("max_running")
     if max_running:
         dependencies += earlier[-1:]  # the scheduler counts within a submission: they run one after the other
     return engine.command(job.name, resources, dependencies, tasks if job.array else 0, max_running)

@@ -58,8 +58,7 @@ class Submission:
             self.tasks = project.parse_ranges(self.facts["tasks"])
         except (OSError, ValueError, KeyError, AttributeError):  # being made, or damaged: its other files tell enough
             self.facts, self.tasks = {}, self._read_tasks()
-        self.id: str | None = self.facts.get("id")
-        self.place: str | None = self.facts.get("place")
+        self.id, self.place = (value if isinstance(value, str) else None for value in map(self.facts.get, ("id", "place")))
 
     def _read_tasks(self) -> list[int]:
         try:
@@ -162,8 +161,13 @@ class JobFolder:
         self.path = os.path.abspath(path)
         self.facts = facts or project.load_json(os.path.join(self.path, "job.json"))
         for key, kind in REQUIRED.items():
-            if not isinstance(self.facts.get(key), kind):
+            if type(self.facts.get(key)) is not kind:
                 raise ValueError(f"{key} is missing or wrong")
+        kinds = {"ids": list, "folder": str, "tasks": int}
+        if self.facts["tasks"] < 1 or type(self.facts.get("max_running")) not in (int, type(None)):
+            raise ValueError("tasks or max_running is wrong")
+        if any(type(one) is not dict or {key: type(one.get(key)) for key in kinds} != kinds for one in self.facts["after"]):
+            raise ValueError("after is wrong")
         self.name: str = self.facts["name"]
         self.scheduler: str = self.facts["scheduler"]
         self.array: bool = self.facts["array"]
