@@ -143,12 +143,16 @@ class GridEngine(Scheduler):
                 if "do not exist" not in str(error):
                     raise
                 text = ""  # they have just ended
-            for part in re.split("^={20,}$", text, flags=re.MULTILINE):
-                # in full and unquoted; the next line begins with another name
-                fields = re.findall(r"^(job_number|script_file): +(.*(?:\n(?![\w -]+:\s).+)*)$", part, re.MULTILINE)
-                facts = dict(fields)
-                if "script_file" in facts and facts.get("job_number", "").strip().isdecimal():
-                    found[facts["job_number"].strip()] = facts["script_file"]
+            found |= self._script_files(text)
+        return found
+
+    def _script_files(self, text: str) -> dict[str, str]:
+        """What qstat -j tells of job scripts, by id: in full and unquoted; the next line begins with another name."""
+        found = {}
+        for part in re.split("^={20,}$", text, flags=re.MULTILINE):
+            facts = dict(re.findall(r"^(job_number|script_file): +(.*(?:\n(?![\w -]+:\s).+)*)$", part, re.MULTILINE))
+            if "script_file" in facts and facts.get("job_number", "").strip().isdecimal():
+                found[facts["job_number"].strip()] = facts["script_file"]
         return found
 
     def pending_reason(self, job_id: str, stuck: bool) -> str:
@@ -160,7 +164,7 @@ class GridEngine(Scheduler):
         return "; ".join(re.findall(reasons, words, re.MULTILINE))
 
     def account(self, job_id: str, owner: Owner, listed: bool) -> dict[int, End]:
-        if not listed and self._knows(job_id):
+        if not listed and self._knows(job_id, owner):
             raise Unreachable(f"qstat does not list job {job_id}, but qstat -j knows it")
         try:
             words = self.call(["qacct", "-j", job_id])
@@ -179,7 +183,8 @@ class GridEngine(Scheduler):
             found[int(index) if index.isdecimal() else 1] = end
         return found
 
-    def _knows(self, job_id: str) -> bool:
+    def _knows(self, job_id: str, owner: Owner) -> bool:
+        """Whether it has this very job; its number may be another one's by now."""
         try:
             answer = self.call(["qstat", "-j", job_id])
         except SubmitError as error:
@@ -188,7 +193,8 @@ class GridEngine(Scheduler):
             raise Unreachable(str(error)) from None
         if not re.search(rf"^job_number: +{job_id}\s*$", answer, re.MULTILINE):
             raise Unreachable(f"qstat -j {job_id} printed something else: {answer[:200]!r}")
-        return True
+        script = self._script_files(answer).get(job_id, owner.script)
+        return os.path.realpath(script) == os.path.realpath(owner.script)
 
     def _end(self, failed: int, code: int) -> End:
         """See the man page accounting: failed 37 is a limit, 100 a signal."""
