@@ -63,4 +63,5 @@ def sandbox(tmp_path, monkeypatch, engine):
     """A Sandbox whose jobs go to a real scheduler."""
     sandbox = new_sandbox(tmp_path, monkeypatch, engine)
     yield sandbox
+    monkeypatch.undo()  # no more programs and variables of the test's own
     delete_jobs(sandbox.grid.jobs(), engine)

@@ -38,14 +38,6 @@ def seconds(text):
     return total
 
 
-def come_home(sandbox, monkeypatch, programs, variables):
-    """Take back what elsewhere() did."""
-    for program in programs:
-        (sandbox.path / "bin" / program).unlink()
-    for variable in variables:
-        monkeypatch.delenv(variable)
-
-
 class GridEngine:
     """The Grid Engine that start_gridengine.sh starts."""
 
@@ -126,7 +118,7 @@ class GridEngine:
         sandbox.program("qacct", 'exec /usr/bin/qacct -f /nonexistent "$@"')
 
     def elsewhere(self, sandbox, monkeypatch):
-        """As on a host of another cluster, which has none of our jobs. Call what is returned to come home."""
+        """As on a host of another cluster, which has none of our jobs."""
         cell = sandbox.home / "sge" / "other" / "common"
         cell.mkdir(parents=True)
         (cell / "cluster_name").write_text("other\n")
@@ -135,7 +127,6 @@ class GridEngine:
         sandbox.program("qacct", "exit 1")
         monkeypatch.setenv("SGE_ROOT", str(sandbox.home / "sge"))
         monkeypatch.setenv("SGE_CELL", "other")
-        return lambda: come_home(sandbox, monkeypatch, ("qstat", "qacct"), ("SGE_ROOT", "SGE_CELL"))
 
     def submit_foreign(self, sandbox, name):
         """A job of this user that is none of the project; returns its id."""
@@ -244,7 +235,6 @@ class Slurm:
         for program in ("scontrol", "sacct"):
             sandbox.program(program, "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
         monkeypatch.setenv("SLURM_CONF", str(config))
-        return lambda: come_home(sandbox, monkeypatch, ("squeue", "scontrol", "sacct"), ("SLURM_CONF",))
 
     def submit_foreign(self, sandbox, name):
         script = sandbox.write("foreign.sh", "#!/bin/bash\nsleep 300\n")

@@ -16,14 +16,15 @@ from test_faults import UNTIL_GO, end, running, waiting
 
 def test_seen_from_another_cluster_a_job_is_not_lost_and_cannot_be_stopped_or_run_again(sandbox, engine, monkeypatch):
     job, _ = running(sandbox, UNTIL_GO.format(code=0))
-    come_home = engine.elsewhere(sandbox, monkeypatch)
+    engine.elsewhere(sandbox, monkeypatch)
     state, _, reason, *_ = job.status
     assert state == "RUNNING" and "it was submitted as" in reason and reason.endswith("ask there")
     with pytest.raises(sandbox.grid.SubmitError, match="was submitted as .*: stop it there"):
         job.cancel()
     with pytest.raises(sandbox.grid.GridError, match="has no failed tasks"):
         job.resubmit()
-    come_home()
+    monkeypatch.undo()  # home again
+    os.chdir(sandbox.path)
     assert job.state == "RUNNING" and engine.in_queue(job.id) and job.ids == [job.id]
     sandbox.write("go", "")
     assert end(job) == ("DONE", 0, "")
