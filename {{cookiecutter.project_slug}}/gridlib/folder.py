@@ -166,7 +166,9 @@ class JobFolder:
         self.name: str = self.facts["name"]
         self.scheduler: str = self.facts["scheduler"]
         self.array: bool = self.facts["array"]
-        self.log_dir = os.path.join(self.facts["log_dir"], os.path.basename(self.path) if self.array else "")
+        self.log_dir: str = self.facts["log_dir"]
+        if self.array:
+            self.log_dir = os.path.join(self.log_dir, os.path.basename(self.path))
         self._known: dict[int, Submission] = {}  # those that have an id change no more
         self._lines: list[str] | None = None
 

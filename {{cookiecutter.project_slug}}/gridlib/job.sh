@@ -78,7 +78,9 @@ fi
 
 # 3. The output and error files. A file that is there must be ours: a link or a pipe could lead it anywhere.
 grid_open() {
-    (set -C && : >"$1") 2>/dev/null || { [ -f "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -w "$1" ]; } || {
+    # it is looked at first, for a pipe would hold whoever opens it
+    { [ ! -e "$1" ] && [ ! -L "$1" ] && (set -C && : >"$1") 2>/dev/null; } ||
+        { [ -f "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -w "$1" ]; } || {
         [ ! -e "$1" ] && [ ! -L "$1" ] || grid_fail "the log file $1 is not a file of yours; remove it, or pass another log_dir"
         grid_fail "cannot write to the log folder $grid_log_dir on $HOSTNAME"
     }
