@@ -306,7 +306,8 @@ class JobFolder:
         if locked or latest is None or (submission and Submission(submission.path).id):  # which came just now
             return True
         # The submitter is no more, but a qsub that it had called may still be at work. Locks of other hosts may not be seen.
-        here = latest.facts.get("host") == os.uname().nodename
+        # One that has not even written submission.json has not called it.
+        here = not latest.facts or latest.facts.get("host") == os.uname().nodename
         soon = locked is False and here and not latest.facts.get("unknown")
         age = self._age(os.path.join(latest.path, "submission.json" if latest.facts else ""))
         return age is None or age < (project.limits.grace if soon else project.limits.retry + 2 * project.limits.call)
