@@ -142,3 +142,18 @@ def check_none_is_lost_or_doubled(sandbox, engine, site):
     assert ours <= known, "there is a job in the queue that nobody knows"
     runs = {path.name: path.read_text() for path in sandbox.path.glob("began/*")}
     assert set(runs.values()) <= {"x"}, f"tasks ran twice: {[name for name in runs if runs[name] != 'x']}"
+
+
+@pytest.mark.parametrize("wrote", ["nothing", "tasks"])
+def test_a_retry_that_was_killed_at_its_very_beginning_hinders_no_other(sandbox, wrote):
+    sandbox.write("worker.py", "import os, sys; sys.exit(0 if os.path.exists('mended') else 3)")
+    job = sandbox.submit()
+    until(lambda: job.state == "FAILED", "it has failed")
+    (job.folder / "2").mkdir()
+    if wrote == "tasks":
+        (job.folder / "2" / "tasks").write_text("1\n")
+        until(lambda: job.state == "FAILED", "it is no longer seen as being submitted")
+        assert job.reason == "never submitted: the submission was interrupted"
+    sandbox.write("mended", "")
+    job.resubmit().wait(60)
+    assert [path.name for path in sorted(job.folder.glob("[0-9]*"))] == ["1", "2", "3"]
