@@ -230,10 +230,9 @@ def stop(name: str, jobs: list[JobFolder], others: list[str], everything: list[J
             one.unmark(left)  # it goes on: do not say that it was stopped
         if left:  # of a job that has ended meanwhile there is nothing to say
             raise
-    if unknown := [one.job for one in stops if one.is_unknown]:
-        raise SubmitError(
-            f"{unknown[0]} cannot be stopped: its id is not known (yet); see {unknown[0].path}", unknown[0]
-        )
+    for one in stops:
+        if one.trouble:  # said after the others were stopped
+            raise SubmitError(one.trouble, one.job)
     return ids
 
 
@@ -246,27 +245,29 @@ class _Stop:
         self.job, self.locked = job, locked
         submissions = job.submissions()
         self.known = {one.id for one in submissions if one.id}
-        live = [one for one in submissions if one.id and (one.id in queue or self._is_alive(engine, one))]
-        place = engine.place() if live else None
-        for one in live:
-            if one.place and place and one.place != place:
-                raise SubmitError(f"{job} was submitted as {one.place}, this is {place}: stop it there", job)
+        present = [one for one in submissions if one.id and (one.id in queue or not self._has_ended(one))]
+        place = engine.place() if present else None
+        elsewhere = [one.place for one in present if one.place and place and one.place != place]
+        live = [one for one in present if not elsewhere and (one.id in queue or self._is_alive(engine, one))]
         hidden = [one.id for one in live if one.id and one.id not in scripts]
         scripts = scripts | engine.scripts(hidden, queue)
         self.live = [one for one in live if _same(scripts.get(one.id or "") or one.script, one.script)]
         # those that are on their way to the scheduler: who submits them sees the mark
-        self.coming = [one for one in submissions if not one.id] + (submissions[-1:] if locked else [])
-        self.is_unknown = not self.known and not locked
-        self.targets = self.live + [one for one in self.coming if one not in self.live]
+        coming = [one for one in submissions if not one.id] + (submissions[-1:] if locked else [])
+        self.targets = self.live + [one for one in coming if one not in self.live]
         if not self.live and not locked:
             self.targets = []  # it has ended, or nobody can tell it to stop
+        self.trouble = f"{job} was submitted as {elsewhere[0]}, this is {place}: stop it there" if elsewhere else ""
+        if not self.known and not locked:
+            self.trouble = f"{job} cannot be stopped: its id is not known (yet); see {job.path}"
         self.new: list[Submission] = []
 
-    def _is_alive(self, engine: Scheduler, submission: Submission) -> bool:
-        """Whether the scheduler has it, though its list does not show it: it is asked if tasks have left no record."""
+    def _has_ended(self, submission: Submission) -> bool:
         ended = [task for task, record in submission.records().items() if "exit" in record]
-        if len(ended) >= len(submission.tasks) or submission.lost():
-            return False
+        return len(ended) >= len(submission.tasks) or bool(submission.lost())
+
+    def _is_alive(self, engine: Scheduler, submission: Submission) -> bool:
+        """Whether the scheduler has it, though its list does not show it."""
         owner = Owner(project.user(), self.job.name, submission.script)
         try:
             ends = engine.account(submission.id or "", owner, False)

@@ -58,7 +58,9 @@ class Submission:
             self.tasks = project.parse_ranges(self.facts["tasks"])
         except (OSError, ValueError, KeyError, AttributeError):  # being made, or damaged: its other files tell enough
             self.facts, self.tasks = {}, self._read_tasks()
-        self.id, self.place = (value if isinstance(value, str) else None for value in map(self.facts.get, ("id", "place")))
+        self.id, self.place = (
+            value if isinstance(value, str) else None for value in map(self.facts.get, ("id", "place"))
+        )
 
     def _read_tasks(self) -> list[int]:
         try:
@@ -166,12 +168,16 @@ class JobFolder:
         kinds = {"ids": list, "folder": str, "tasks": int}
         if self.facts["tasks"] < 1 or type(self.facts.get("max_running")) not in (int, type(None)):
             raise ValueError("tasks or max_running is wrong")
-        if any(type(one) is not dict or {key: type(one.get(key)) for key in kinds} != kinds for one in self.facts["after"]):
+        if any(
+            type(one) is not dict or {key: type(one.get(key)) for key in kinds} != kinds for one in self.facts["after"]
+        ):
             raise ValueError("after is wrong")
         self.name: str = self.facts["name"]
         self.scheduler: str = self.facts["scheduler"]
         self.array: bool = self.facts["array"]
-        self.log_dir = os.path.join(self.facts["log_dir"], os.path.basename(self.path) if self.array else "")
+        self.log_dir: str = self.facts["log_dir"]
+        if self.array:
+            self.log_dir = os.path.join(self.log_dir, os.path.basename(self.path))
         self._known: dict[int, Submission] = {}  # those that have an id change no more
         self._lines: list[str] | None = None
 
@@ -311,7 +317,8 @@ class JobFolder:
         if locked or latest is None or (submission and Submission(submission.path).id):  # which came just now
             return True
         # The submitter is no more, but a qsub that it had called may still be at work. Locks of other hosts may not be seen.
-        here = latest.facts.get("host") == os.uname().nodename
+        # One that has not even written submission.json has not called it.
+        here = not latest.facts or latest.facts.get("host") == os.uname().nodename
         if mine and here and submission is None:
             return False
         soon = locked is False and here and not latest.facts.get("unknown")

@@ -217,7 +217,9 @@ class Job(HasLog):
         if not tasks:
             reason = states.summarize(files, statuses)
             raise GridError(f"{files} has no failed tasks: {reason.reason if files.array else reason.state}")
-        asked = [one.facts["resources"] for one in before if "resources" in one.facts]  # not of one that was never finished
+        asked = [
+            one.facts["resources"] for one in before if "resources" in one.facts
+        ]  # not of one that was never finished
         resources = Resources.from_facts(asked[-1] if asked else None).replace(**changes)
         script = require_script(files.facts.get("snapshot") or files.facts["script"])
         facts = provenance.origin() | {"script": provenance.script_facts(script)}

@@ -38,7 +38,8 @@ grid_end() {
         fi
     fi
     mkdir -p "$grid_folder/records"
-    [ -z "$grid_walltime" ] || [ "$SECONDS" -lt "$grid_walltime" ] || [ -z "$grid_stopped" ] ||
+    # the scheduler's clock began some seconds before this shell's
+    [ -z "$grid_walltime" ] || [ $((SECONDS + 5)) -lt "$grid_walltime" ] || [ -z "$grid_stopped" ] ||
         grid_note reason "walltime of $grid_walltime s exceeded"
     grid_note ended "$(grid_time)"
     grid_how='exit'
