@@ -5,21 +5,29 @@ Each test that takes `engine`, or a fixture that does, runs on both; mark it wit
 
 import pytest
 from engines import ENGINES
-from workplace import Folder
+from sandbox import Sandbox, room
 
 ORDER = [
     "test_promises",
     "test_project",
     "test_site",
     "test_arrays",
+    "test_ownership",
     "test_faults",
+    "test_kills",
     "test_restarts",
 ]  # the quick ones first
+# but before all others the jobs are started that take a minute or two to reach their limit of time
+FIRST = "test_jobs_with_a_limit_of_time_run_before_it"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: ORDER.index(item.module.__name__) if item.module.__name__ in ORDER else -1)
+    def place(item):
+        name = item.module.__name__
+        return -1 if item.originalname == FIRST or name not in ORDER else ORDER.index(name)
+
+    items.sort(key=place)
 
 
 def pytest_generate_tests(metafunc):
@@ -34,25 +42,26 @@ def engine(request):
     return ENGINES[request.param]
 
 
-def new_folder(path, monkeypatch, engine):
-    folder = Folder(path, monkeypatch, engine.name)
-    folder.write("pyproject.toml", engine.settings)
-    return folder
+def new_sandbox(path, monkeypatch, engine):
+    sandbox = Sandbox(path, monkeypatch, engine.name)
+    sandbox.write("pyproject.toml", engine.settings)
+    return sandbox
 
 
-def delete_jobs(folder, engine):
+def delete_jobs(jobs, engine):
     """A test that failed must not leave its jobs to the next one."""
-    live = folder.grid._engine(engine.name).queue()
-    for number in [number for job in folder.grid.jobs() for number in job.ids if number in live]:
+    live = room("schedulers").scheduler(engine.name).queue()
+    for job_id in [job_id for job in jobs for job_id in job.ids if job_id in live]:
         try:
-            engine.delete(number)
+            engine.delete(job_id)
         except AssertionError:  # it has ended by now
             pass
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, engine):
-    """A Folder whose jobs go to a real scheduler."""
-    folder = new_folder(tmp_path, monkeypatch, engine)
-    yield folder
-    delete_jobs(folder, engine)
+def sandbox(tmp_path, monkeypatch, engine):
+    """A Sandbox whose jobs go to a real scheduler."""
+    sandbox = new_sandbox(tmp_path, monkeypatch, engine)
+    yield sandbox
+    monkeypatch.undo()  # no more programs and variables of the test's own
+    delete_jobs(sandbox.grid.jobs(), engine)

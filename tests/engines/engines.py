@@ -6,23 +6,20 @@ import subprocess
 import time
 from pathlib import Path
 
+from sandbox import until
+
 HERE = Path(__file__).resolve().parent
+# what is said of a job that was deleted before it started, where the scheduler keeps no account of it
+VANISHED = "vanished: it left the queue without starting (deleted with qdel/scancel, or lost by the scheduler)"
+
+STOPPED_OUTSIDE = "stopped by the scheduler: deleted there, or over a limit"
 
 
 def ask(*command, check=True):
     """What a command prints; with check it must succeed."""
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert not check or done.returncode == 0, f"{command} failed: {done.stdout}{done.stderr}"
     return done.stdout if done.returncode == 0 else ""
-
-
-def seen(look, timeout=30):
-    """What look() returns as soon as it is not empty."""
-    limit = time.monotonic() + timeout
-    while not (found := look()):
-        assert time.monotonic() < limit, f"after {timeout} s there is still nothing"
-        time.sleep(0.1)
-    return found
 
 
 def kill(signal, *numbers):
@@ -62,8 +59,8 @@ class GridEngine:
     ]
     # a reason is what docs/faults.md says
     reasons = {
-        "killed with all": "killed: by the system, as when memory runs out, or deleted by qdel",
-        "deleted while it waits": "vanished: it left the queue and never began; deleted there, or lost",
+        "killed with all": "killed: by the system, as when memory runs out, or deleted with qdel",
+        "deleted while it waits": VANISHED,
         "over a limit": "killed by Grid Engine: over a limit of time or memory (h_rt, h_cpu, h_vmem)",
     }
     never = dict(memory="100G")  # what can never be had, and what the scheduler says of it
@@ -84,6 +81,14 @@ class GridEngine:
     def delete(self, *ids):
         ask("qdel", *ids)
 
+    def signal_shell(self, job, worker, name):
+        """Send a signal to the job's shell alone."""
+        ask("kill", f"-{name}", ask("ps", "-o", "ppid=", "-p", worker).strip())
+
+    def signal_all(self, job, worker, name):
+        """Send a signal to all processes of a job."""
+        ask("kill", f"-{name}", "--", f"-{ask('ps', '-o', 'pgid=', '-p', worker).strip()}")
+
     def in_queue(self, number):
         return ask("qstat", "-j", number, check=False) != ""
 
@@ -92,7 +97,7 @@ class GridEngine:
         return re.findall(r"^script_file: +(.*)$", ask("qstat", "-j", "*", check=False), re.MULTILINE)
 
     def accounting(self, job):
-        text = seen(lambda: ask("qacct", "-j", job.id, check=False))
+        text = until(lambda: ask("qacct", "-j", job.id, check=False), "qacct knows the job")
         return dict(re.findall(r"^(\w+) +(.*?) *$", text, re.MULTILINE))
 
     def facts(self, job):
@@ -108,9 +113,34 @@ class GridEngine:
         memory, cuda = int(asked["mem"].removesuffix("G")) * slots, int(asked["cuda"]) * slots
         return dict(queue=said["qname"], cores=slots, memory=f"{memory}G", cuda=cuda, walltime=int(asked["h_rt"]))
 
-    def hide_accounting(self, folder):
+    def hide_accounting(self, sandbox):
         """As where the file is not on the submit host."""
-        folder.program("qacct", 'exec /usr/bin/qacct -f /nonexistent "$@"')
+        sandbox.program("qacct", 'exec /usr/bin/qacct -f /nonexistent "$@"')
+
+    def elsewhere(self, sandbox, monkeypatch):
+        """As on a host of another cluster, which has none of our jobs."""
+        cell = sandbox.home / "sge" / "other" / "common"
+        cell.mkdir(parents=True)
+        (cell / "cluster_name").write_text("other\n")
+        with_nothing = 'case "$*" in *-xml*) echo "<job_info/>";; *) echo "Following jobs do not exist: ${@: -1}" >&2; exit 1;; esac'
+        sandbox.program("qstat", with_nothing)
+        sandbox.program("qacct", "exit 1")
+        monkeypatch.setenv("SGE_ROOT", str(sandbox.home / "sge"))
+        monkeypatch.setenv("SGE_CELL", "other")
+
+    def submit_foreign(self, sandbox, name):
+        """A job of this user that is none of the project; returns its id."""
+        script = sandbox.write("foreign.sh", "#!/bin/bash\nsleep 300\n")
+        return ask("qsub", "-terse", "-N", name, "-o", "/dev/null", "-e", "/dev/null", script).strip()
+
+    def empty_list(self, sandbox):
+        """From now on the list of jobs is empty, though the scheduler is asked and has them."""
+        sandbox.program("qstat", 'case "$*" in *-xml*) echo "<job_info/>";; *) exec /usr/bin/qstat "$@";; esac')
+
+    begin_anew = ["-r", "y"]  # options that let the scheduler begin a job anew
+
+    def requeue(self, job):
+        ask("qmod", "-r", job.id)
 
     def stop_master(self):
         ask("qconf", "-km")
@@ -142,7 +172,7 @@ class Slurm:
     ]
     reasons = {
         "killed with all": "killed by SIGKILL, as the system does when memory runs out",
-        "deleted while it waits": "deleted: by scancel, or by the site",
+        "deleted while it waits": "deleted with scancel, or by the site",
         "over a limit": "killed by Slurm: over its time limit",
     }
     never = dict(options=["--nodes=2", "--ntasks=2"])
@@ -161,6 +191,12 @@ class Slurm:
     def delete(self, *ids):
         ask("scancel", *ids)
 
+    def signal_shell(self, job, worker, name):
+        ask("scancel", f"--signal={name}", "--batch", job.id)
+
+    def signal_all(self, job, worker, name):
+        ask("scancel", f"--signal={name}", "--full", job.id)
+
     def in_queue(self, number):
         return ask("squeue", "--noheader", "--job", number, check=False) != ""
 
@@ -174,7 +210,7 @@ class Slurm:
             facts.update(word.partition("=")[::2] for word in ask("scontrol", "-o", "show", "job", job.id).split())
             return facts["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
 
-        seen(ended)
+        until(ended, "Slurm has ended the job")
         return facts
 
     def facts(self, job):
@@ -187,10 +223,30 @@ class Slurm:
         limit = seconds(said["TimeLimit"])
         return dict(queue=said["Partition"], cores=int(said["NumCPUs"]), memory=memory, cuda=cuda, walltime=limit)
 
-    def hide_accounting(self, folder):
+    def hide_accounting(self, sandbox):
         """As where there is no database, and the controller has forgotten the job."""
         for program in ("sacct", "scontrol"):
-            folder.program(program, "echo 'Invalid job id specified' >&2; exit 1")
+            sandbox.program(program, "echo 'Invalid job id specified' >&2; exit 1")
+
+    def elsewhere(self, sandbox, monkeypatch):
+        config = Path("/etc/slurm/slurm.conf").read_text()
+        config = sandbox.write("other.conf", re.sub("(?m)^ClusterName=.*", "ClusterName=other", config))
+        sandbox.program("squeue", "exit 0")
+        for program in ("scontrol", "sacct"):
+            sandbox.program(program, "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+        monkeypatch.setenv("SLURM_CONF", str(config))
+
+    def submit_foreign(self, sandbox, name):
+        script = sandbox.write("foreign.sh", "#!/bin/bash\nsleep 300\n")
+        return ask("sbatch", "--parsable", f"--job-name={name}", "--output=/dev/null", script).strip()
+
+    def empty_list(self, sandbox):
+        sandbox.program("squeue", "exit 0")
+
+    begin_anew = ["--requeue"]
+
+    def requeue(self, job):
+        ask("scontrol", "requeue", job.id)
 
     def stop_master(self):
         kill("-15", Path("/run/slurmctld.pid").read_text().strip())

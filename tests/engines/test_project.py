@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-import time
 
 import pytest
-
 from baking import NASTY_FOLDER, Bakery
+from sandbox import until
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +40,12 @@ def there(project, engine, monkeypatch):
 
 def new_results(project, before, number):
     """The metrics of that many runs after those before, as soon as they are there."""
-    limit = time.monotonic() + 120
-    while len(new := {name: run for name, run in project.results().items() if name not in before}) < number:
-        assert time.monotonic() < limit, f"{number} runs were started, these ended: {new}"
-        time.sleep(0.2)
-    return new
+
+    def new():
+        found = {name: run for name, run in project.results().items() if name not in before}
+        return found if len(found) >= number else None
+
+    return until(new, f"{number} runs have left their results", 120)
 
 
 def test_make_grid_gives_what_make_local_gives(there, wanted, engine):
@@ -55,9 +55,10 @@ def test_make_grid_gives_what_make_local_gives(there, wanted, engine):
     [got] = new_results(there, before, 1).values()
     assert got["accuracy"] == wanted["accuracy"] and got == pytest.approx(wanted)
     [job] = set(there.path.glob(".grid/*")) - jobs
-    record = json.loads((job / "record.json").read_text(encoding="utf-8"))
+    facts = json.loads((job / "job.json").read_text(encoding="utf-8"))
+    submission = json.loads((job / "1" / "submission.json").read_text(encoding="utf-8"))
     memory = {"gridengine": "mem=1G", "slurm": "--mem=2048M"}[engine.name]  # on Grid Engine two cores share it
-    assert record["scheduler"] == engine.name and memory in record["pieces"][0]["command"]
+    assert facts["scheduler"] == engine.name and memory in submission["command"]
 
 
 def test_two_at_once_are_two_jobs_with_two_results(there):
@@ -73,7 +74,7 @@ def test_two_at_once_are_two_jobs_with_two_results(there):
 def test_make_status_shows_and_make_stop_stops(there):
     there.run("make", "grid", "ARGS=--epochs 100000")
     number = there.run("make", "status").stdout.splitlines()[-1].split()[0]
-    assert f"<Job {number} digits>" in there.run("make", "stop", f"JOB={number}").stdout
+    assert f"job {number} (digits): stop requested" in there.run("make", "stop", f"JOB={number}").stdout
     there.run("make", "log", f"JOB={number}")  # until it has ended
     last = there.run("make", "status").stdout.splitlines()[-1].split()
     assert last[:3] == [number, "digits", "CANCELLED"]

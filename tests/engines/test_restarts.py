@@ -17,33 +17,33 @@ def down(engine):
     engine.start()
 
 
-def test_the_master_is_stopped_before_the_submission(folder, engine, down):
-    folder.write("worker.py", "")
+def test_the_master_is_stopped_before_the_submission(sandbox, engine, down):
+    sandbox.write("worker.py", "")
     down()
-    folder.grid.RETRY_FOR = 2
-    with pytest.raises(folder.grid.SubmitError, match=engine.master_down):
-        folder.grid.submit_script("worker.py", log_dir="logs")
+    sandbox.limits.retry = 2
+    with pytest.raises(sandbox.grid.SubmitError, match=engine.master_down):
+        sandbox.submit()
     code = "from grid import *; job = submit_script('worker.py', log_dir='logs'); job.wait(60); print(job.state)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert "does not answer; trying for 60 seconds" in process.stderr.readline()
+    assert "is not responding; retrying for 60 s" in process.stderr.readline()
     engine.start()
     assert process.communicate(timeout=120)[0] == "DONE\n"
-    states = [job.state for job in folder.grid.jobs()]
-    assert states.count("DONE") == 1 and len(folder.jobs()) <= 2
+    states = [job.state for job in sandbox.grid.jobs()]
+    assert states.count("DONE") == 1 and len(sandbox.jobs()) <= 2
 
 
-def test_the_master_restarts_during_wait(folder, engine, down):
-    job, _ = running(folder, SLEEP.replace("100", "20"))
+def test_the_master_restarts_during_wait(sandbox, engine, down):
+    job, _ = running(sandbox, SLEEP.replace("100", "20"))
     down()
-    assert job.status[::2] == ("RUNNING", "the scheduler does not answer")
+    assert job.status[:3:2] == ("RUNNING", "the scheduler does not respond")
     engine.start()
     assert end(job, 90) == ("DONE", 0, "")
 
 
-def test_the_execution_daemon_is_killed_and_restarted(folder, engine):
-    job, _ = running(folder, SLEEP.replace("100", "8"))
+def test_the_execution_daemon_is_killed_and_restarted(sandbox, engine):
+    job, _ = running(sandbox, SLEEP.replace("100", "8"))
     engine.kill_execution_daemon()
     engine.start()
     assert end(job, 90) == ("DONE", 0, "")
-    folder.write("worker.py", "")
-    assert end(folder.grid.submit_script("worker.py", log_dir="logs")) == ("DONE", 0, "")
+    sandbox.write("worker.py", "")
+    assert end(sandbox.submit()) == ("DONE", 0, "")

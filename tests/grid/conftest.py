@@ -5,6 +5,8 @@ import signal
 from contextlib import suppress
 
 import pytest
+
+from fake_gridengine import FakeGridEngine
 from sandbox import Sandbox, compiled_library, load, room
 
 
@@ -24,3 +26,16 @@ def sandbox(tmp_path, monkeypatch):
     for job_id in room("schedulers").Background({}).queue():  # no job outlives its test
         with suppress(ProcessLookupError):
             os.killpg(int(job_id), signal.SIGKILL)
+
+
+@pytest.fixture
+def site(sandbox, monkeypatch):
+    """A Sandbox whose jobs go to a fake Grid Engine, site.engine; the limits of time are short."""
+    sandbox.engine = FakeGridEngine(sandbox)
+    monkeypatch.setenv("GRID_SCHEDULER", "gridengine")
+    monkeypatch.setenv("SGE_ROOT", str(sandbox.engine.folder))
+    monkeypatch.setenv("SGE_CELL", "default")
+    sandbox.write("worker.py", "")
+    sandbox.limits.grace = 0.5
+    yield sandbox
+    sandbox.engine.close()

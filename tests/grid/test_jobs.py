@@ -8,48 +8,40 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
+from sandbox import room, until
 from values import NASTY, same
 
 PICKLE = "import pickle\nfrom grid import typecast\npickle.dump(typecast(), open('got', 'wb'))\n"
 
 
-def test_nothing_heavy_is_imported_for_typecast(folder):
-    """A worker that only wants typecast pays for re and little else."""
-    modules = "import sys; {}; print(*(name for name in sys.modules if '.' not in name and name[0] != '_'))"
-    bare = subprocess.check_output([sys.executable, "-c", modules.format("import re")], text=True).split()
-    with_grid = subprocess.check_output([sys.executable, "-c", modules.format("from grid import *")], text=True).split()
-    assert set(with_grid) - set(bare) == {"grid", "contextlib"}
-
-
-def test_dry_run_prints_script_and_command_and_does_nothing(folder, capsys):
-    folder.write("worker.py", "")
-    folder.program("qsub", "touch called")
-    job = folder.grid.submit_script("worker.py", [1], memory="3G", scheduler="gridengine", log_dir="logs", dry_run=True)
+def test_dry_run_prints_script_and_command_and_does_nothing(sandbox, capsys):
+    sandbox.write("worker.py", "")
+    sandbox.program("qsub", "touch called")
+    job = sandbox.submit("worker.py", [1], memory="3G", scheduler="gridengine", dry_run=True)
     printed = capsys.readouterr().out
-    assert job.id is None and {*os.listdir()} - {"__pycache__"} == {"bin", "grid.py", "worker.py"}
+    assert job.id is None and {*os.listdir()} - {"__pycache__"} == {"bin", "grid.py", "gridlib", "worker.py"}
     script, _, command = printed.partition(
         "# To submit it (the time in the folder's name will be that of the submission):\n"
     )
-    assert "# tasks.txt, the arguments:\n[1]\n" in script
-    assert script.startswith("#!/bin/bash") and f"workdir={shlex.quote(os.getcwd())}" in script
+    assert "# tasks.jsonl, the arguments:\n[1]\n" in script
+    assert script.startswith("#!/bin/bash") and f"grid_workdir={shlex.quote(os.getcwd())}" in script
     words = (
         "qsub -terse -notify -b n -j n -C  -S /bin/bash -wd / -o /dev/null -e /dev/null -N worker -l h_vmem=3G".split(
             " "
         )
     )
-    assert shlex.split(command) == [*words, str(job.folder / "job.sh")]
+    assert shlex.split(command) == [*words, str(job.folder / "1" / "job.sh")]
 
 
-def test_the_call_of_qsub_holds_what_was_asked_for(folder):
-    folder.write("worker.py", "")
-    folder.write("pyproject.toml", "[tool.grid.gridengine]\nmemory='mem'\ncuda='gpu'\nparallel_environment='smp'\n")
-    folder.program("qsub", 'printf "%s\\0" "$@" >arguments; echo 7')
+def test_the_call_of_qsub_holds_what_was_asked_for(sandbox):
+    sandbox.write("worker.py", "")
+    sandbox.write("pyproject.toml", "[tool.grid.gridengine]\nmemory='mem'\ncuda='gpu'\nparallel_environment='smp'\n")
+    sandbox.program("qsub", 'printf "%s\\0" "$@" >arguments; echo 7')
     keywords = dict(memory="1.5G", cuda=2, cores=4, walltime="1:30:00", queue="long", options=["-P", "a b"])
-    folder.grid.submit_script("worker.py", scheduler="gridengine", log_dir="logs", name="3 $x", **keywords)
-    words = (folder.path / "arguments").read_text().split("\0")
+    sandbox.submit("worker.py", scheduler="gridengine", name="3 $x", **keywords)
+    words = (sandbox.path / "arguments").read_text().split("\0")
     asked = "-N job_3_x -l mem=384M -l gpu=2 -pe smp 4 -l h_rt=5400 -q long -P".split()
     assert words[words.index("-N") : -2] == [*asked, "a b"] and words[-2].endswith("/job.sh")
 
@@ -65,8 +57,8 @@ def test_the_call_of_qsub_holds_what_was_asked_for(folder):
     ],
 )
 def test_any_name_becomes_one_that_schedulers_take(grid, name, wanted):
-    assert grid._job_name(name) == wanted
-    assert len(grid._job_name("x" * 1000)) <= 110
+    assert room("submit").job_name(name) == wanted
+    assert len(room("submit").job_name("x" * 1000)) <= 110
 
 
 @pytest.mark.parametrize(
@@ -83,55 +75,57 @@ def test_any_name_becomes_one_that_schedulers_take(grid, name, wanted):
     ],
 )
 def test_memory_is_converted_and_never_falls_short(grid, text, size):
-    assert grid._size(grid._bytes(text)) == size
+    assert room("resources").format_memory(room("resources").parse_memory(text)) == size
 
 
 @pytest.mark.parametrize(
     "text, seconds", [(90, 90), ("90", 90), ("90m", 5400), ("1.5h", 5400), ("1d", 86400), ("1:30:00", 5400)]
 )
 def test_walltime_is_converted(grid, text, seconds):
-    assert grid.seconds(text) == seconds
+    assert room("resources").parse_walltime(text) == seconds
 
 
-def test_any_value_arrives(folder):
-    folder.write("worker.py", PICKLE)
+def test_any_value_arrives(sandbox):
+    sandbox.write("worker.py", PICKLE)
     args = [NASTY, {"a": {(1, 2.5): [None, True]}}, b"\0\xff", float("inf"), {1, "1"}, 1j, *NASTY]
-    assert folder.run("worker.py", args).code == 0
-    assert same(pickle.loads((folder.path / "got").read_bytes()), args)
-    assert not list(folder.path.rglob("pwned"))
+    assert sandbox.run("worker.py", args).code == 0
+    assert same(pickle.loads((sandbox.path / "got").read_bytes()), args)
+    assert not list(sandbox.path.rglob("pwned"))
 
 
-def test_ten_megabytes_of_arguments_arrive(folder):
-    folder.write("worker.py", PICKLE)
+def test_ten_megabytes_of_arguments_arrive(sandbox):
+    sandbox.write("worker.py", PICKLE)
     args = [[float(number) + 0.123456 for number in range(700_000)], "x" * 1_000_000, ["a\n"] * 100_000]
-    assert folder.run("worker.py", args).code == 0
-    assert pickle.loads((folder.path / "got").read_bytes()) == args
+    assert sandbox.run("worker.py", args).code == 0
+    assert pickle.loads((sandbox.path / "got").read_bytes()) == args
 
 
-def test_the_job_runs_where_it_was_submitted_with_as_many_threads_as_cores(folder, monkeypatch):
-    folder.write("worker.py", "import os; print(os.getcwd(), os.environ['OMP_NUM_THREADS'], os.environ['GRID_JOB_ID'])")
-    below = folder.path / "below"
+def test_the_job_runs_where_it_was_submitted_with_as_many_threads_as_cores(sandbox, monkeypatch):
+    sandbox.write(
+        "worker.py", "import os; print(os.getcwd(), os.environ['OMP_NUM_THREADS'], os.environ['GRID_JOB_ID'])"
+    )
+    below = sandbox.path / "below"
     below.mkdir()
     monkeypatch.chdir(below)
-    ended = folder.run("../worker.py", cores=3)
+    ended = sandbox.run("../worker.py", cores=3)
     assert (ended.out, ended.job.stdout.parent) == (f"{below} 3 {ended.job.id}\n", below / "logs")
-    folder.grid.limit_threads(3)
+    sandbox.grid.limit_threads(3)
     assert os.environ["OMP_NUM_THREADS"] == os.environ["OPENBLAS_NUM_THREADS"] == "3"
 
 
-def test_output_goes_to_the_home_directory_and_is_named_as_grid_engine_users_know_it(folder):
-    folder.write("worker.py", "import sys; print('out'); print('err', file=sys.stderr)")
-    ended = folder.run("worker.py", log_dir="~", name="trial")
-    assert (folder.home / f"trial.o{ended.job.id}").read_text() == "out\n"
-    assert (folder.home / f"trial.e{ended.job.id}").read_text() == "err\n"
+def test_output_goes_to_the_home_directory_and_is_named_as_grid_engine_users_know_it(sandbox):
+    sandbox.write("worker.py", "import sys; print('out'); print('err', file=sys.stderr)")
+    ended = sandbox.run("worker.py", log_dir="~", name="trial")
+    assert (sandbox.home / f"trial.o{ended.job.id}").read_text() == "out\n"
+    assert (sandbox.home / f"trial.e{ended.job.id}").read_text() == "err\n"
 
 
-def test_output_reaches_the_log_as_it_is_printed(folder):
-    folder.write("worker.py", "import os, time\nprint('begun')\nwhile not os.path.exists('go'): time.sleep(0.05)")
-    job = folder.grid.submit_script("worker.py", log_dir="logs")
-    folder.wait_until(lambda: job.stdout.exists() and job.stdout.read_text() == "begun\n", "printed is in the log")
-    folder.write("go", "")
-    assert folder.end(job).code == 0
+def test_output_reaches_the_log_as_it_is_printed(sandbox):
+    sandbox.write("worker.py", "import os, time\nprint('begun')\nwhile not os.path.exists('go'): time.sleep(0.05)")
+    job = sandbox.submit("worker.py")
+    until(lambda: job.stdout.exists() and job.stdout.read_text() == "begun\n", "printed is in the log")
+    sandbox.write("go", "")
+    assert sandbox.end(job).code == 0
 
 
 WORKERS = {
@@ -190,17 +184,17 @@ atexit.register(lambda: print(pickle.dumps(Model()) != b"", __file__.endswith("w
 
 
 @pytest.mark.parametrize("shape", WORKERS)
-def test_a_script_of_any_shape_gets_what_it_expects(folder, shape):
+def test_a_script_of_any_shape_gets_what_it_expects(sandbox, shape):
     text, args, printed = WORKERS[shape]
-    folder.write("worker.py", text)
-    ended = folder.run("worker.py", args)
+    sandbox.write("worker.py", text)
+    ended = sandbox.run("worker.py", args)
     assert (ended.out.strip(), ended.err, ended.code) == (printed, "", 0)
 
 
-def test_a_script_in_another_folder_imports_what_is_beside_it(folder):
-    folder.write("code/helper.py", "x = 5")
-    folder.write("code/worker.py", "import helper, sys; print(helper.x, sys.path[0])")
-    assert folder.run("code/worker.py").out == f"5 {folder.path / 'code'}\n"
+def test_a_script_in_another_folder_imports_what_is_beside_it(sandbox):
+    sandbox.write("code/helper.py", "x = 5")
+    sandbox.write("code/worker.py", "import helper, sys; print(helper.x, sys.path[0])")
+    assert sandbox.run("code/worker.py").out == f"5 {sandbox.path / 'code'}\n"
 
 
 @pytest.mark.parametrize(
@@ -219,136 +213,146 @@ def test_a_script_in_another_folder_imports_what_is_beside_it(folder):
         ("import os; os.kill(os.getpid(), 9)", 137, "", "Killed"),
     ],
 )
-def test_the_end_of_the_script_is_the_end_of_the_job(folder, text, code, reason, err):
-    folder.write("worker.py", text)
-    ended = folder.run("worker.py")
+def test_the_end_of_the_script_is_the_end_of_the_job(sandbox, text, code, reason, err):
+    sandbox.write("worker.py", text)
+    ended = sandbox.run("worker.py")
     assert ended.code == code and ended.reason.startswith(reason) and err in ended.err
-    assert "grid.py" not in ended.err, "the traceback shows what is not the user's"
+    assert "run.py" not in ended.err and "gridlib" not in ended.err, "the traceback shows what is not the user's"
 
 
-def broken(folder):
+def broken(sandbox):
     """A virtual environment whose Python is gone."""
-    folder.write("env/bin/activate", f"VIRTUAL_ENV={shlex.quote(str(folder.path / 'env'))}; export VIRTUAL_ENV\n")
+    sandbox.write("env/bin/activate", f"VIRTUAL_ENV={shlex.quote(str(sandbox.path / 'env'))}; export VIRTUAL_ENV\n")
     return "source env/bin/activate"
 
 
 @pytest.mark.parametrize(
     "activate, cause",
     [
-        ("source missing/activate", "the environment cannot be activated: source missing/activate"),
-        ("false", "the environment cannot be activated: false"),
+        ("source missing/activate", "cannot activate the environment: source missing/activate"),
+        ("false", "cannot activate the environment: false"),
         (
             "source missing/activate; export X=1",
-            "the environment cannot be activated: source missing/activate; export X=1",
+            "cannot activate the environment: source missing/activate; export X=1",
         ),
-        ("source missing/activate\ntrue", "(?s)the environment cannot be activated: source missing/activate.true"),
-        ("source 'missing", "the environment cannot be activated: source 'missing"),
-        ("PATH=/nowhere:/bin/nothing", "there is no python after: PATH=/nowhere"),
+        ("source missing/activate\ntrue", "(?s)cannot activate the environment: source missing/activate.true"),
+        ("source 'missing", "cannot activate the environment: source 'missing"),
+        ("PATH=/nowhere:/bin/nothing", "no python on PATH after: PATH=/nowhere"),
         (broken, "env has no python on .*: make it again"),
     ],
 )
-def test_an_environment_that_fails_ends_the_job_and_names_the_cause(folder, activate, cause, monkeypatch):
-    folder.write("worker.py", "open('ran', 'w')")
-    activate = activate(folder) if callable(activate) else activate
-    ended = folder.run("worker.py", [], activate)
-    assert ended.code == 1 and not (folder.path / "ran").exists(), "it ran in the wrong environment"
+def test_an_environment_that_fails_ends_the_job_and_names_the_cause(sandbox, activate, cause, monkeypatch):
+    sandbox.write("worker.py", "open('ran', 'w')")
+    activate = activate(sandbox) if callable(activate) else activate
+    ended = sandbox.run("worker.py", [], activate)
+    assert ended.code == 1 and not (sandbox.path / "ran").exists(), "it ran in the wrong environment"
     assert re.search(cause, ended.err) and re.search(cause, ended.reason)
 
 
-def test_an_activation_may_try_things_that_fail(folder):
+def test_an_activation_may_try_things_that_fail(sandbox):
     """As conda's and module's scripts do, inside of files, and conditions on the command line."""
-    folder.write("worker.py", "print('ran')")
-    folder.write("activate", "false\nls missing 2>/dev/null\nexport X=1\n")
+    sandbox.write("worker.py", "print('ran')")
+    sandbox.write("activate", "false\nls missing 2>/dev/null\nexport X=1\n")
     assert (
-        folder.run("worker.py", [], "[ -d /missing ] && false; source ./activate; if false; then :; fi").out == "ran\n"
+        sandbox.run("worker.py", [], "[ -d /missing ] && false; source ./activate; if false; then :; fi").out == "ran\n"
     )
 
 
-def test_a_real_environment_is_used(folder):
+def test_a_real_environment_is_used(sandbox):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "env"], check=True)
-    folder.write("worker.py", "import sys; print(sys.prefix)")
-    activate = f"export VIRTUAL_ENV={shlex.quote(str(folder.path / 'env'))}; PATH=$VIRTUAL_ENV/bin:$PATH"
-    assert folder.run("worker.py", [], activate).out == f"{folder.path / 'env'}\n"
+    sandbox.write("worker.py", "import sys; print(sys.prefix)")
+    activate = f"export VIRTUAL_ENV={shlex.quote(str(sandbox.path / 'env'))}; PATH=$VIRTUAL_ENV/bin:$PATH"
+    assert sandbox.run("worker.py", [], activate).out == f"{sandbox.path / 'env'}\n"
 
 
-def test_what_is_gone_when_the_job_starts_is_named(folder):
+def test_what_is_gone_when_the_job_starts_is_named(sandbox):
     """The working directory, the script, the Python: each may vanish while a job waits."""
-    (folder.path / "there").mkdir()
-    shutil.copy("grid.py", "there")
-    folder.write("there/worker.py", "")
+    (sandbox.path / "there").mkdir()
+    sandbox.write("there/worker.py", "")
     os.chdir("there")
     # a qsub that runs the job only after the test has removed something
-    folder.program(
-        "qsub", 'echo $$; (until [ -e ../go ]; do sleep 0.05; done; JOB_ID=$$ bash "${@: -1}") >/dev/null 2>&1 &'
+    sandbox.program(
+        "qsub",
+        'echo $$; (until [ -e ../go ]; do sleep 0.05; done; JOB_ID=$$ /bin/bash -p "${@: -1}") >/dev/null 2>&1 &',
     )
     for remove, cause in (
-        (lambda: os.remove("worker.py"), "the script cannot be read: .*worker.py"),
-        (lambda: shutil.rmtree(folder.path / "there"), "the working directory .*there cannot be entered"),
+        (lambda: os.remove("worker.py"), "cannot read the script: .*worker.py"),
+        (lambda: shutil.rmtree(sandbox.path / "there"), "cannot enter the working directory .*there"),
     ):
-        job = folder.grid.submit_script("worker.py", scheduler="gridengine", log_dir=folder.path / "logs")
+        job = sandbox.submit("worker.py", scheduler="gridengine", log_dir=sandbox.path / "logs")
         remove()
-        folder.write("go", "")
-        ended = folder.end(job)
+        sandbox.write("go", "")
+        ended = sandbox.end(job)
         assert ended.code == 1 and re.search(cause, ended.reason) and re.search(cause, ended.err)
-        os.remove("/" + str(folder.path / "go"))
-        folder.write("there/worker.py", "")
-        os.chdir(folder.path / "there")
+        os.remove("/" + str(sandbox.path / "go"))
+        sandbox.write("there/worker.py", "")
+        os.chdir(sandbox.path / "there")
 
 
-def test_a_job_can_be_run_again_by_hand(folder):
-    folder.write("worker.py", "import sys; print(sys.argv[1:]); sys.exit(4)")
-    ended = folder.run("worker.py", ["a b", 2])
+def test_a_job_can_be_run_again_by_hand(sandbox):
+    sandbox.write("worker.py", "import sys; print(sys.argv[1:]); sys.exit(4)")
+    ended = sandbox.run("worker.py", ["a b", 2])
     before = sorted(ended.job.folder.rglob("*"))
-    by_hand = subprocess.run(["bash", str(ended.job.folder / "job.sh"), "1"], capture_output=True, text=True, cwd="/")
+    by_hand = subprocess.run(
+        ["bash", str(ended.job.folder / "1" / "job.sh"), "1"], capture_output=True, text=True, cwd="/"
+    )
     assert (by_hand.stdout, by_hand.stderr, by_hand.returncode) == ("['a b', '2']\n", "", 4)
     assert sorted(ended.job.folder.rglob("*")) == before, "a run by hand must leave the record alone"
 
 
-def test_the_folder_is_readable(folder):
-    folder.write("worker.py", "")
-    job = folder.run("worker.py", [0.1, [64, 32], "a b"]).job
-    assert (job.folder / "tasks.txt").read_text() == '[0.1, [64, 32], "a b"]\n'
-    assert [path.name for path in (job.folder / "records").iterdir()] == ["1.1.exit-0"]
-    again = folder.grid.Job(job.folder)
+def test_the_folder_is_readable(sandbox):
+    sandbox.write("worker.py", "")
+    job = sandbox.run("worker.py", [0.1, [64, 32], "a b"]).job
+    assert (job.folder / "tasks.jsonl").read_text() == '[0.1, [64, 32], "a b"]\n'
+    assert [path.name for path in (job.folder / "1" / "records").iterdir()] == ["1.exit-0"]
+    assert {path.name for path in job.folder.iterdir()} == {"job.json", "tasks.jsonl", "1"}
+    assert {path.name for path in (job.folder / "1").iterdir()} == {"submission.json", "tasks", "job.sh", "records"}
+    again = sandbox.grid.Job(job.folder)
     assert (again.id, again.name, again.scheduler) == (job.id, "worker", "background")
 
 
-def test_two_submissions_at_once_are_two_jobs(folder):
-    folder.write("worker.py", "")
+def test_two_submissions_at_once_are_two_jobs(sandbox):
+    sandbox.write("worker.py", "")
     code = "from grid import *; print(submit_script('worker.py', log_dir='logs').folder)"
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    assert len({process.communicate()[0] for process in both}) == 4 == len(folder.jobs())
+    assert len({process.communicate()[0] for process in both}) == 4 == len(sandbox.jobs())
 
 
-def test_qstat_shows_and_qdel_stops(folder, capsys):
-    folder.write("worker.py", "import time; print('begun'); time.sleep(100)")
-    jobs = [folder.grid.submit_script("worker.py", name=name, log_dir="logs") for name in ("one", "two")]
-    folder.wait_until(lambda: all(job.log() == "begun\n" for job in jobs), "both jobs run")
-    folder.grid.qstat()
+def test_qstat_shows_and_qdel_stops(sandbox, capsys):
+    sandbox.write("worker.py", "import time; print('begun'); time.sleep(100)")
+    jobs = [sandbox.submit("worker.py", name=name) for name in ("one", "two")]
+    until(lambda: all(job.log() == "begun\n" for job in jobs), "both jobs run")
+    sandbox.grid.qstat()
     printed = capsys.readouterr().out
     assert all(job.id in printed and job.name in printed for job in jobs) and printed.count("RUNNING") == 2
-    assert folder.grid.qdel(jobs[0]) == [jobs[0].id]
-    assert folder.end(jobs[0]).code == 143
-    assert folder.grid.qdel() == [jobs[1].id]
-    assert folder.end(jobs[1]).code == 143
-    folder.grid.qstat()
+    assert sandbox.grid.qdel(jobs[0]) == [jobs[0].id]
+    assert sandbox.end(jobs[0]).code == 143
+    assert sandbox.grid.qdel() == [jobs[1].id]
+    assert sandbox.end(jobs[1]).code == 143
+    sandbox.grid.qstat()
     assert capsys.readouterr().out == "no jobs are waiting or running\n"
 
 
-def test_a_worker_that_does_not_leave_is_killed_by_the_second_try(folder):
-    folder.write(
-        "worker.py", "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nopen('ready', 'w')\ntime.sleep(100)"
+def test_a_worker_that_does_not_leave_is_killed_by_the_second_try(sandbox):
+    sandbox.write(
+        "worker.py",
+        """
+import signal, time
+signal.signal(15, lambda *_: open("told", "w"))
+open("ready", "w")
+while True:
+    time.sleep(1)""",
     )
-    job = folder.grid.submit_script("worker.py", log_dir="logs")
-    folder.wait_until(lambda: os.path.exists("ready"), "the script has begun")
+    job = sandbox.submit("worker.py")
+    until(lambda: os.path.exists("ready"), "the script has begun")
     job.cancel()
-    time.sleep(0.5)
+    until((sandbox.path / "told").exists, "it was told to stop")
     assert job.state == "RUNNING"
     job.cancel()
-    folder.wait_until(lambda: job.state == "CANCELLED", "it is killed")
+    until(lambda: job.state == "CANCELLED", "it is killed")
 
 
-def test_the_processes_of_a_pool_leave_the_signal_to_the_worker(folder):
+def test_the_processes_of_a_pool_leave_the_signal_to_the_worker(sandbox):
     text = """
 import multiprocessing, signal, sys, time
 def save(*_):
@@ -359,60 +363,59 @@ child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(2,)
 child.start()
 open("ready", "w")
 time.sleep(100)"""
-    folder.write("worker.py", text)
-    job = folder.grid.submit_script("worker.py", log_dir="logs")
-    folder.wait_until(lambda: os.path.exists("ready"), "the script has begun")
-    time.sleep(0.2)
+    sandbox.write("worker.py", text)
+    job = sandbox.submit("worker.py")
+    until(lambda: os.path.exists("ready"), "the script has begun")
     job.cancel()
-    assert folder.end(job).out == "saved\n"
+    assert sandbox.end(job).out == "saved\n"
 
 
-def test_a_job_whose_folder_is_gone_can_save_when_it_is_stopped(folder):
+def test_a_job_whose_folder_is_gone_can_save_when_it_is_stopped(sandbox):
     code = (
         "import signal, sys, time\ndef save(*_): open('saved', 'w'); sys.exit(1)\nsignal.signal(signal.SIGTERM, save)\n"
     )
-    folder.write("worker.py", code + "open('runs', 'w')\nwhile True: time.sleep(0.1)")
-    job = folder.grid.submit_script("worker.py", log_dir="logs")
-    folder.wait_until((folder.path / "runs").exists, "it runs")
+    sandbox.write("worker.py", code + "open('runs', 'w')\nwhile True: time.sleep(0.1)")
+    job = sandbox.submit("worker.py")
+    until((sandbox.path / "runs").exists, "it runs")
     shutil.rmtree(job.folder)
-    assert folder.grid.qdel(job) == [job.id]
-    folder.wait_until((folder.path / "saved").exists, "it was told to stop by a signal that it can handle")
+    assert sandbox.grid.qdel(job) == [job.id]
+    until((sandbox.path / "saved").exists, "it was told to stop by a signal that it can handle")
 
 
-def test_its_folder_removed_while_it_runs(folder):
-    folder.write("worker.py", "import time; time.sleep(3)")
-    job = folder.grid.submit_script("worker.py", log_dir="logs")
-    folder.wait_until(lambda: list(job.folder.glob("records/*.running")), "it runs")
-    time.sleep(0.5)
+def test_its_folder_removed_while_it_runs(sandbox):
+    sandbox.write("worker.py", "import os, time\nopen('runs', 'w')\nwhile not os.path.exists('go'): time.sleep(0.05)")
+    job = sandbox.submit("worker.py")
+    until((sandbox.path / "runs").exists, "it runs")
     shutil.rmtree(job.folder)
     assert job.state == "RUNNING"
+    sandbox.write("go", "")
     assert job.wait(20).state == "DONE"
 
 
 @pytest.mark.parametrize("activate, code", [("exit 0", 1), ("exit 9", 9)])
-def test_an_activation_that_ends_the_job_is_no_success(folder, activate, code):
-    folder.write("worker.py", "open('ran', 'w')")
-    job = folder.grid.submit_script("worker.py", [], activate, log_dir="logs")
-    assert folder.end(job).code == code and job.state == "FAILED" and not (folder.path / "ran").exists()
+def test_an_activation_that_ends_the_job_is_no_success(sandbox, activate, code):
+    sandbox.write("worker.py", "open('ran', 'w')")
+    job = sandbox.submit("worker.py", [], activate)
+    assert sandbox.end(job).code == code and job.state == "FAILED" and not (sandbox.path / "ran").exists()
 
 
-def test_an_activation_may_use_any_variable(folder):
-    folder.write("worker.py", "print('ran')")
+def test_an_activation_may_use_any_variable(sandbox):
+    sandbox.write("worker.py", "print('ran')")
     names = "folder name record task id grid file python index after code end note fail path begun".split()
-    ended = folder.run("worker.py", [], "; ".join(f"{name}=/nowhere" for name in names))
+    ended = sandbox.run("worker.py", [], "; ".join(f"{name}=/nowhere" for name in names))
     assert (ended.out, ended.code) == ("ran\n", 0)
 
 
-def test_a_stopped_job_can_save_and_leave(folder):
+def test_a_stopped_job_can_save_and_leave(sandbox):
     text = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(7)))\n"
-    folder.write("worker.py", text + "open('ready', 'w')\ntime.sleep(100)")
-    job = folder.grid.submit_script("worker.py", log_dir="logs")
-    folder.wait_until(lambda: os.path.exists("ready"), "the script has begun")
-    folder.grid.qdel(job)
-    assert folder.end(job).code == 7 and job.stdout.read_text() == "saved\n"
+    sandbox.write("worker.py", text + "open('ready', 'w')\ntime.sleep(100)")
+    job = sandbox.submit("worker.py")
+    until(lambda: os.path.exists("ready"), "the script has begun")
+    sandbox.grid.qdel(job)
+    assert sandbox.end(job).code == 7 and job.stdout.read_text() == "saved\n"
 
 
-def test_a_failure_of_its_own_after_the_walltime_keeps_its_reason(folder):
+def test_a_failure_of_its_own_after_the_walltime_keeps_its_reason(sandbox):
     """Not every engine ends a job at the second."""
-    folder.write("worker.py", "import time; time.sleep(1.2); 1 / 0")
-    assert folder.run("worker.py", walltime=1).reason == "ZeroDivisionError: division by zero"
+    sandbox.write("worker.py", "import time; time.sleep(1.2); 1 / 0")
+    assert sandbox.run("worker.py", walltime=1).reason == "ZeroDivisionError: division by zero"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ import sys
 import time
 
 from gridlib import job as jobs
-from gridlib import project, states
+from gridlib import errors, project, states
 from gridlib.errors import GridError, printable
 from gridlib.job import Job, Task
 from gridlib.resources import parse_walltime
@@ -77,7 +78,7 @@ def print_table(rows: Sequence[tuple[str, ...]], state_column: int) -> None:
             if state in COLORS and not os.environ.get("NO_COLOR"):
                 end = begin + len(state)
                 line = f"{line[:begin]}\033[{COLORS[state]}m{line[begin:end]}\033[0m{line[end:]}"
-        print(line)
+        errors.show(line)
 
 
 def print_queue(name: str | None = None) -> None:
@@ -103,10 +104,9 @@ def moment(text: str | None, otherwise: str):
     """Return the time that a record tells, in this place's time."""
     from datetime import datetime
 
-    try:
-        return datetime.fromisoformat(text or "").astimezone()
-    except ValueError:
-        return datetime.fromisoformat(otherwise).astimezone()
+    for one in (text or "", otherwise, "1970-01-01"):  # the last one: both are damaged
+        with contextlib.suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(one).astimezone()
 
 
 # --- The commands -----------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def retry(job: Job, changes: dict) -> None:
     new = job.files.submissions()[len(before) :]
     number = sum(len(submission.tasks) for submission in new)
     print(f"submitted {number} of {len(job)} tasks of {job.files} again, as {', '.join(one.id or '?' for one in new)}")
-    if new[-1].facts["script"]["sha256"] != before[-1].facts.get("script", {}).get("sha256"):
+    if new[-1].facts["script"]["sha256"] not in str(before[-1].facts.get("script")):
         print(f"{job.facts['script']} has changed since they ran before; it runs as it is now")
 
 

@@ -76,14 +76,15 @@ def submit(
             raise SubmitError(f"{done}\nTo submit the others later: python grid.py retry {job.id}") from None
         submission.save_id(job_id)  # if the disk is full, say, the id will be found again
         left = left[most:]
-        if any(one.stopped() != seen.get(one.number) for one in job.submissions()):
+        marks = {one.number: one.stopped() for one in job.submissions()}  # None: no mark, or it cannot be read now
+        if any(when is not None and when != seen.get(number) for number, when in marks.items()):
             _stop_own(engine, job, submission)
 
 
 def command(engine: Scheduler, job: JobFolder, resources: Resources, tasks: int, earlier: list[str]) -> list[str]:
     """Return the words of the submit command, without the path of the job script. earlier: ids of the job's submissions."""
     dependencies = [job_id for before in job.facts["after"] for job_id in before["ids"]]
-    max_running = job.facts["max_running"]
+    max_running = job.facts.get("max_running")
     if max_running:
         dependencies += earlier[-1:]  # the scheduler counts within a submission: they run one after the other
     return engine.command(job.name, resources, dependencies, tasks if job.array else 0, max_running)
@@ -211,7 +212,9 @@ def stop(name: str, jobs: list[JobFolder], others: list[str], everything: list[J
         others = [job_id for job_id in queue if not any(job_id in job.ids for job in jobs)]
     if strange := [job_id for job_id in others if job_id not in queue]:
         raise SubmitError(f"no job {', '.join(strange)} of yours in {engine.title}; qstat() lists your jobs")
-    stops = [_Stop(engine, job, queue, job.path in locked) for job in jobs]
+    listed = [job_id for job in jobs for job_id in job.ids if job_id in queue]
+    scripts = dict.fromkeys(listed, "") | engine.scripts(listed, queue)  # one call for all
+    stops = [_Stop(engine, job, queue, scripts, job.path in locked) for job in jobs]
     ids, kill = list(others), True
     for one in stops:
         if one.targets:
@@ -227,44 +230,50 @@ def stop(name: str, jobs: list[JobFolder], others: list[str], everything: list[J
             one.unmark(left)  # it goes on: do not say that it was stopped
         if left:  # of a job that has ended meanwhile there is nothing to say
             raise
-    if unknown := [one.job for one in stops if one.is_unknown]:
-        raise SubmitError(
-            f"{unknown[0]} cannot be stopped: its id is not known (yet); see {unknown[0].path}", unknown[0]
-        )
+    for one in stops:
+        if one.trouble:  # said after the others were stopped
+            raise SubmitError(one.trouble, one.job)
     return ids
 
 
 class _Stop:
     """The stop of one job: which of its submissions are to be stopped."""
 
-    def __init__(self, engine: Scheduler, job: JobFolder, queue: dict[str, list[Row]], locked: bool):
+    def __init__(
+        self, engine: Scheduler, job: JobFolder, queue: dict[str, list[Row]], scripts: dict[str, str], locked: bool
+    ):
         self.job, self.locked = job, locked
         submissions = job.submissions()
         self.known = {one.id for one in submissions if one.id}
-        live = [one for one in submissions if one.id and (one.id in queue or self._is_alive(engine, one))]
-        place = engine.place() if live else None
-        for one in live:
-            if one.place and place and one.place != place:
-                raise SubmitError(f"{job} was submitted as {one.place}, this is {place}: stop it there", job)
-        scripts = engine.scripts([one.id for one in live if one.id in queue], queue)
-        self.live = [one for one in live if one.id not in scripts or _same(scripts[one.id], one.script)]
+        present = [one for one in submissions if one.id and (one.id in queue or not self._has_ended(one))]
+        place = engine.place() if present else None
+        elsewhere = [one.place for one in present if one.place and place and one.place != place]
+        live = [one for one in present if not elsewhere and (one.id in queue or self._is_alive(engine, one))]
+        hidden = [one.id for one in live if one.id and one.id not in scripts]
+        scripts = scripts | engine.scripts(hidden, queue)
+        self.live = [one for one in live if _same(scripts.get(one.id or "") or one.script, one.script)]
         # those that are on their way to the scheduler: who submits them sees the mark
-        self.coming = [one for one in submissions if not one.id] + (submissions[-1:] if locked else [])
-        self.is_unknown = not self.known and not locked
-        self.targets = self.live + [one for one in self.coming if one not in self.live]
+        coming = [one for one in submissions if not one.id] + (submissions[-1:] if locked else [])
+        self.targets = self.live + [one for one in coming if one not in self.live]
         if not self.live and not locked:
             self.targets = []  # it has ended, or nobody can tell it to stop
+        self.trouble = f"{job} was submitted as {elsewhere[0]}, this is {place}: stop it there" if elsewhere else ""
+        if not self.known and not locked:
+            self.trouble = f"{job} cannot be stopped: its id is not known (yet); see {job.path}"
         self.new: list[Submission] = []
 
-    def _is_alive(self, engine: Scheduler, submission: Submission) -> bool:
-        """Whether the scheduler has it, though its list does not show it: it is asked if tasks have left no record."""
+    def _has_ended(self, submission: Submission) -> bool:
         ended = [task for task, record in submission.records().items() if "exit" in record]
-        if len(ended) >= len(submission.tasks) or submission.lost():
-            return False
+        return len(ended) >= len(submission.tasks) or bool(submission.lost())
+
+    def _is_alive(self, engine: Scheduler, submission: Submission) -> bool:
+        """Whether the scheduler has it, though its list does not show it."""
         owner = Owner(project.user(), self.job.name, submission.script)
-        return any(
-            end.state in ("PENDING", "RUNNING") for end in engine.account(submission.id or "", owner, False).values()
-        )
+        try:
+            ends = engine.account(submission.id or "", owner, False)
+        except SubmitError:  # it knows the job, or does not respond: tell it to stop
+            return True
+        return any(end.state in ("PENDING", "RUNNING") for end in ends.values())
 
     def mark(self) -> bool:
         """Note the stop in all submissions; returns whether all were noted before."""

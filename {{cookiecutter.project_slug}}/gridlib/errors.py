@@ -20,6 +20,14 @@ def printable(text: str) -> str:
 _ESCAPES = {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)] if code not in (9, 10)}
 
 
+def show(text: str) -> None:
+    """Print a text; a character that this terminal lacks is shown by its number."""
+    import sys
+
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
 class GridError(Exception):
     """Base class of all errors; the message says what happened and what to do.
 

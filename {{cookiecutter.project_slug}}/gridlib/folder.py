@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 
 from gridlib import project, values
@@ -57,8 +58,9 @@ class Submission:
             self.tasks = project.parse_ranges(self.facts["tasks"])
         except (OSError, ValueError, KeyError, AttributeError):  # being made, or damaged: its other files tell enough
             self.facts, self.tasks = {}, self._read_tasks()
-        self.id: str | None = self.facts.get("id")
-        self.place: str | None = self.facts.get("place")
+        self.id, self.place = (
+            value if isinstance(value, str) else None for value in map(self.facts.get, ("id", "place"))
+        )
 
     def _read_tasks(self) -> list[int]:
         try:
@@ -161,12 +163,21 @@ class JobFolder:
         self.path = os.path.abspath(path)
         self.facts = facts or project.load_json(os.path.join(self.path, "job.json"))
         for key, kind in REQUIRED.items():
-            if not isinstance(self.facts.get(key), kind):
+            if type(self.facts.get(key)) is not kind:
                 raise ValueError(f"{key} is missing or wrong")
+        kinds = {"ids": list, "folder": str, "tasks": int}
+        if self.facts["tasks"] < 1 or type(self.facts.get("max_running")) not in (int, type(None)):
+            raise ValueError("tasks or max_running is wrong")
+        if any(
+            type(one) is not dict or {key: type(one.get(key)) for key in kinds} != kinds for one in self.facts["after"]
+        ):
+            raise ValueError("after is wrong")
         self.name: str = self.facts["name"]
         self.scheduler: str = self.facts["scheduler"]
         self.array: bool = self.facts["array"]
-        self.log_dir = os.path.join(self.facts["log_dir"], os.path.basename(self.path) if self.array else "")
+        self.log_dir: str = self.facts["log_dir"]
+        if self.array:
+            self.log_dir = os.path.join(self.log_dir, os.path.basename(self.path))
         self._known: dict[int, Submission] = {}  # those that have an id change no more
         self._lines: list[str] | None = None
 
@@ -213,10 +224,14 @@ class JobFolder:
             os.mkdir(path)
         except FileExistsError:
             raise SubmitError(f"another process is submitting tasks of {self}; try again later") from None
-        os.mkdir(os.path.join(path, "records"))
-        project.write_whole(os.path.join(path, "tasks"), "".join(f"{task}\n" for task in tasks))
-        submission = Submission(path, {"id": None, "tasks": project.format_ranges(tasks), **facts})
-        submission.save()
+        try:
+            os.mkdir(os.path.join(path, "records"))
+            project.write_whole(os.path.join(path, "tasks"), "".join(f"{task}\n" for task in tasks))
+            submission = Submission(path, {"id": None, "tasks": project.format_ranges(tasks), **facts})
+            submission.save()
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)  # nothing half-made is left
+            raise
         return submission
 
     def newest(self, submissions: list[Submission]) -> dict[int, tuple[Submission, int]]:
@@ -297,14 +312,15 @@ class JobFolder:
         Args:
             mine: this process holds the lock, so no other one on this machine submits.
         """
-        if mine and submission is None:
-            return False
         locked = False if mine else self.is_locked()
         latest = submission or next(reversed(self.submissions()), None)
         if locked or latest is None or (submission and Submission(submission.path).id):  # which came just now
             return True
         # The submitter is no more, but a qsub that it had called may still be at work. Locks of other hosts may not be seen.
-        here = latest.facts.get("host") == os.uname().nodename
+        # One that has not even written submission.json has not called it.
+        here = not latest.facts or latest.facts.get("host") == os.uname().nodename
+        if mine and here and submission is None:
+            return False
         soon = locked is False and here and not latest.facts.get("unknown")
         age = self._age(os.path.join(latest.path, "submission.json" if latest.facts else ""))
         return age is None or age < (project.limits.grace if soon else project.limits.retry + 2 * project.limits.call)

@@ -217,7 +217,10 @@ class Job(HasLog):
         if not tasks:
             reason = states.summarize(files, statuses)
             raise GridError(f"{files} has no failed tasks: {reason.reason if files.array else reason.state}")
-        resources = Resources.from_facts(before[-1].facts["resources"]).replace(**changes)
+        asked = [
+            one.facts["resources"] for one in before if "resources" in one.facts
+        ]  # not of one that was never finished
+        resources = Resources.from_facts(asked[-1] if asked else None).replace(**changes)
         script = require_script(files.facts.get("snapshot") or files.facts["script"])
         facts = provenance.origin() | {"script": provenance.script_facts(script)}
         git = before[0].facts if "snapshot" in files.facts else provenance.GitState(script).facts()

@@ -38,7 +38,8 @@ grid_end() {
         fi
     fi
     mkdir -p "$grid_folder/records"
-    [ -z "$grid_walltime" ] || [ "$SECONDS" -lt "$grid_walltime" ] || [ -z "$grid_stopped" ] ||
+    # the scheduler's clock began some seconds before this shell's
+    [ -z "$grid_walltime" ] || [ $((SECONDS + 5)) -lt "$grid_walltime" ] || [ -z "$grid_stopped" ] ||
         grid_note reason "walltime of $grid_walltime s exceeded"
     grid_note ended "$(grid_time)"
     grid_how='exit'
@@ -69,19 +70,20 @@ if [ -n "$grid_record" ]; then
     printf '%s: %s\n' id "$grid_id" host "$HOSTNAME" started "$(grid_time)" >"$grid_record"
     trap grid_end EXIT
     # without a trap bash would end by these, and the EXIT trap would see the code of the last command: 0
-    for grid_each in TERM USR2 USR1 HUP INT QUIT ILL TRAP ABRT BUS FPE SEGV SYS PIPE ALRM XCPU XFSZ VTALRM PROF; do
+    for grid_each in TERM USR2 USR1 HUP INT QUIT ILL TRAP ABRT BUS FPE SEGV SYS PIPE ALRM XCPU XFSZ VTALRM PROF STKFLT IO PWR; do
         # shellcheck disable=SC2064
         case $grid_each in "$grid_ignored") trap '' "$grid_each" ;; *) trap "grid_signal $grid_each" "$grid_each" ;; esac
-    done
+    done 2>/dev/null # not every system has them all
     [ ! -e "$grid_folder/stopped" ] || { grid_stopped=yes && exit 143; }
 fi
 
 # 3. The output and error files. A file that is there must be ours: a link or a pipe could lead it anywhere.
 grid_open() {
-    (set -C && : >"$1") 2>/dev/null || { [ -f "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -w "$1" ]; } || {
-        [ ! -e "$1" ] && [ ! -L "$1" ] || grid_fail "the log file $1 is not a file of yours; remove it, or pass another log_dir"
-        grid_fail "cannot write to the log folder $grid_log_dir on $HOSTNAME"
-    }
+    if [ ! -e "$1" ] && [ ! -L "$1" ]; then # to open a pipe would wait for its reader
+        (set -C && : >"$1") 2>/dev/null || grid_fail "cannot write to the log folder $grid_log_dir on $HOSTNAME"
+    fi
+    [ -f "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -w "$1" ] ||
+        grid_fail "the log file $1 is not a file of yours; remove it, or pass another log_dir"
 }
 if [ "$grid_id" != by-hand ]; then
     grid_log="$grid_id${grid_array:+.${grid_task:-index-$grid_index}}"
@@ -130,14 +132,20 @@ if [ -n "$grid_activate" ]; then
     unset VIRTUAL_ENV
     grid_conda=${CONDA_PREFIX:-}
     # functions that an ordinary shell would have, such as module, are there for the activation
-    eval "$(env -u SHELLOPTS -u BASHOPTS /bin/bash -c 'declare -f >&3' 3>&1 >/dev/null 2>&1)"
+    # shellcheck disable=SC2016
+    eval "$(env -u SHELLOPTS -u BASHOPTS /bin/bash -c 'unset -f eval $(compgen -A function grid_); declare -f >&3' 3>&1 >/dev/null 2>&1)"
     # any command that fails ends the job, not only the last one; in files that it sources some may, as conda's do
     trap '[ ${#BASH_SOURCE[@]} -gt 1 ] || grid_fail "cannot activate the environment: $grid_activate"' ERR
     eval "$grid_activate"
+    # none of its functions and options steers what follows; in this mode no function hides unset
+    grid_posix=${POSIXLY_CORRECT-} POSIXLY_CORRECT=y
+    unset -f : [ exec exit export mkdir mv printf set trap type unset
+    unset POSIXLY_CORRECT
+    [ -z "$grid_posix" ] || export POSIXLY_CORRECT="$grid_posix"
     trap - ERR
+    [ -z "$grid_record" ] || trap grid_end EXIT
     set +eufC
     IFS=$' \t\n'
-    unset -f cd exit export mkdir mv printf trap type 2>/dev/null
     grid_python=$(type -P python || type -P python3) || grid_fail "no python on PATH after: $grid_activate"
     [ "${CONDA_PREFIX:-}" = "$grid_conda" ] || : "${VIRTUAL_ENV:=$CONDA_PREFIX}"
     [ -z "${VIRTUAL_ENV:-}" ] || [ "${grid_python%/*}" -ef "$VIRTUAL_ENV/bin" ] ||

@@ -78,8 +78,10 @@ def write_whole(path: str | os.PathLike, text: str) -> None:
 def load_json(path: str | os.PathLike) -> dict:
     """Read a JSON file that holds an object; ValueError if it holds something else."""
     import json
+    import sys
 
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    # as Python reads paths, for most texts in it are such; where that is not UTF-8, write_whole gives the bytes back
+    with open(path, encoding=sys.getfilesystemencoding(), errors="surrogateescape") as file:
         found = json.load(file)
     if not isinstance(found, dict):
         raise ValueError(f"{path} does not hold a JSON object")

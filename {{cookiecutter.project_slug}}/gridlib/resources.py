@@ -137,7 +137,10 @@ class Resources:
     @classmethod
     def from_facts(cls, facts: dict) -> Resources:
         """Return the resources that to_facts() has turned into a dict."""
-        return cls(**facts | {"options": tuple(facts["options"])})
+        try:
+            return cls(**facts | {"options": tuple(facts["options"])})
+        except (TypeError, KeyError):
+            raise ArgumentError(f"what was asked for cannot be read: {short(facts)}") from None
 
     def to_facts(self) -> dict:
         """Return a dict for JSON."""

@@ -8,6 +8,7 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+LOADED = set(sys.modules)  # by Python itself
 # What this file needs comes before anything that the user's folder may call json or signal.
 IN_PATH = bool(sys.path) and os.path.realpath(sys.path[0] or ".") == os.path.realpath(HERE)  # not with PYTHONSAFEPATH
 if IN_PATH:
@@ -24,19 +25,19 @@ def main(submission, task):
     sys.path.insert(0, project)
     from gridlib import values
 
+    del sys.path[0]
     try:
-        with open(os.path.join(submission, "..", "job.json"), encoding="utf-8", errors="surrogateescape") as file:
+        encoding = sys.getfilesystemencoding()  # as Python reads paths
+        with open(os.path.join(submission, "..", "job.json"), encoding=encoding, errors="surrogateescape") as file:
             job = json.load(file)
+        script = os.fspath(job.get("snapshot") or job["script"])
         words = [values.to_word(value) for value in read_args(submission, task, values)]
-    except (OSError, ValueError, KeyError) as error:
-        leave(f"cannot read the arguments of task {task} in {os.path.dirname(submission)}: {error}")
-    script = job.get("snapshot") or job["script"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        leave(f"cannot read the arguments of task {task} in {os.path.dirname(submission)}: {why}")
     warn_of_change(submission, script)
     if "snapshot" in job:  # it brings its own copy of the library
         os.environ["GRID_PROJECT"] = project
-        for name in [name for name in sys.modules if name.partition(".")[0] == "gridlib"]:
-            del sys.modules[name]
-    del sys.path[0]
     sys.argv = [script, *words]
     if record:
         reset_signals()
@@ -97,10 +98,12 @@ def start(script):
             import runpy
 
             sys.path.insert(0, script)
+            forget_modules()
             runpy._run_module_as_main("__main__", alter_argv=False)  # what Python itself calls for them
             return
         if IN_PATH:
             sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
+        forget_modules()
         kind = type(__loader__)
         if script.endswith(".pyc"):
             from importlib.machinery import SourcelessFileLoader as kind
@@ -113,6 +116,16 @@ def start(script):
         if isinstance(error.code, str):
             note("reason", error.code)
         raise
+
+
+def forget_modules():
+    """Let the script import this library, and what its own folder has a module of that name for, as it would directly."""
+    for name in set(sys.modules) - LOADED:
+        top = name.partition(".")[0]
+        own = [os.path.join(folder, top) for folder in sys.path[:1]]
+        if top == "gridlib" or any(os.path.isdir(path) or os.path.isfile(f"{path}.py") for path in own):
+            if name != "__main__":
+                del sys.modules[name]
 
 
 def report(kind, error, traceback):

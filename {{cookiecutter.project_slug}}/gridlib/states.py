@@ -238,12 +238,20 @@ class _Look:
 
     def settle(self, asked: Scheduler, answer: Answer | str) -> None:
         """Decide on the tasks that are gone, and write it down."""
-        ends = self._account(asked, answer.queue if isinstance(answer, Answer) else {})
+        if self.job.array:
+            self.gone = [
+                (task, one, index, record and one.read_record(task, record)) for task, one, index, record in self.gone
+            ]
+        queue = answer.queue if isinstance(answer, Answer) else {}
+        copies = self._find_copies(queue)
+        for task, submission, _, record in self.gone:
+            if submission.number in copies:
+                self.statuses[task - 1] = decide(record, NOT_ASKED)
+        self.gone = [one for one in self.gone if one[1].number not in copies]
+        ends = self._account(asked, queue)
         new: dict[int, dict[int, tuple]] = {}
         for task, submission, index, record in self.gone:
             said = ends.get(submission.number)
-            if record and self.job.array:
-                record = submission.read_record(task, record)
             stopped = self._is_stopped(submission)
             status = decide(record, SILENT) if said is None else decide(record, GONE, stopped, said.get(index))
             self.statuses[task - 1] = status
@@ -253,6 +261,16 @@ class _Look:
         for submission in self.submissions:
             if submission.number in new:
                 submission.save_lost(new[submission.number])
+
+    def _find_copies(self, queue: dict[str, list[Row]]) -> set[int]:
+        """Return the submissions that the scheduler has had twice, and of which another copy lives; from now on that counts."""
+        found = set()
+        for _, submission, _, record in self.gone:
+            job_id = record.get("id") or submission.id or ""
+            if job_id != submission.id and any(self._is_ours(row, submission) for row in queue.get(job_id, ())):
+                submission.save_id(job_id)
+                found.add(submission.number)
+        return found
 
     def _account(self, asked: Scheduler, queue: dict[str, list[Row]]) -> dict[int, dict[int, End]]:
         """What the scheduler says of each submission that has tasks that are gone; nothing of one if it does not respond."""

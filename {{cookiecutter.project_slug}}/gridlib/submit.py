@@ -10,7 +10,7 @@ import shutil
 import sys
 
 from gridlib import dispatch, project, provenance
-from gridlib.errors import ArgumentError, Refused, SubmitError, printable
+from gridlib.errors import ArgumentError, Refused, SubmitError, printable, show
 from gridlib.folder import JobFolder, Submission, new_folder
 from gridlib.job import Job, about
 from gridlib.resources import Resources, require, require_path, require_script, require_text
@@ -136,4 +136,4 @@ def print_dry_run(engine: Scheduler, job: JobFolder, resources: Resources, lines
     text.append("\n# To submit it (the time in the folder's name will be that of the submission):")
     text.append(shlex.join([*words, submission.script]))
     with contextlib.suppress(BrokenPipeError):
-        print("\n".join(map(printable, text)))
+        show("\n".join(map(printable, text)))

@@ -76,22 +76,18 @@ def read_word(word: str) -> Any:
     if text in ("True", "False", "None"):
         return {"True": True, "False": False, "None": None}[text]
     unsigned = text[1:] if text[:1] in ("+", "-") else text
-    if unsigned in ("inf", "nan"):
-        return float(text)
+    if unsigned in ("inf", "nan", "infj", "nanj"):
+        return complex(text) if text[-1] == "j" else float(text)
     if unsigned[:1].isdigit() or unsigned[:1] == ".":
         if text.isascii() and len(text) < 5000:  # longer ones Python refuses to read
-            for number in (_int, float):
-                try:
-                    return number(text)
-                except ValueError:
-                    pass
+            try:
+                # without a point or an exponent it is an int, or none at all: 007
+                return float(text) if any(char in text for char in ".eE") and "x" not in text.lower() else int(text, 0)
+            except ValueError:
+                pass
     elif not any(char in text for char in "[({'\","):
         return word  # an ordinary word, or none at all
     return _literal(text, word)
-
-
-def _int(text: str) -> int:
-    return int(text, 0)
 
 
 def _literal(text: str, word: str) -> Any:
@@ -99,10 +95,11 @@ def _literal(text: str, word: str) -> Any:
     import warnings
 
     class Floats(ast.NodeTransformer):
-        """inf and nan, which are names to Python."""
+        """inf and nan, and the imaginary ones, which are names to Python."""
 
         def visit_Name(self, node):
-            return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node
+            kind = {"inf": float, "nan": float, "infj": complex, "nanj": complex}.get(node.id)
+            return ast.Constant(kind(node.id)) if kind else node
 
         def visit_Constant(self, node):
             if node.value is ...:

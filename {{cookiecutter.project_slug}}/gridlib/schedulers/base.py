@@ -173,7 +173,7 @@ class Scheduler:
                 pass_fds=keep,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                encoding="utf-8",
+                encoding=sys.getfilesystemencoding(),  # what it prints may be the path of a job script
                 errors="surrogateescape",
                 start_new_session=True,  # what it starts in the background outlives this terminal
             )

@@ -135,20 +135,34 @@ class GridEngine(Scheduler):
         )
 
     def scripts(self, ids: list[str], queue: dict[str, list[Row]]) -> dict[str, str]:
-        found = {}
-        for begin in range(0, len(ids), ASK_AT_ONCE):
+        found: dict[str, str] = {}
+        while ids:
+            chunk = ids[:ASK_AT_ONCE]
             try:
-                text = self.call(["qstat", "-j", ",".join(ids[begin : begin + ASK_AT_ONCE])])
+                answer = self.call(["qstat", "-j", ",".join(chunk)])
+                told = self._read_scripts(answer)
+                found |= told
             except SubmitError as error:
-                if "do not exist" not in str(error):
+                _, ended, which = str(error).partition("do not exist")
+                if not ended:
                     raise
-                text = ""  # they have just ended
-            for part in re.split("^={20,}$", text, flags=re.MULTILINE):
-                # in full and unquoted; the next line begins with another name
-                fields = re.findall(r"^(job_number|script_file): +(.*(?:\n(?![\w -]+:\s).+)*)$", part, re.MULTILINE)
-                facts = dict(fields)
-                if "script_file" in facts and facts.get("job_number", "").strip().isdecimal():
-                    found[facts["job_number"].strip()] = facts["script_file"]
+                told = dict.fromkeys(re.findall("[0-9]+", which), "")  # some versions then say nothing of the others
+            if told.keys().isdisjoint(chunk):
+                raise Unreachable(f"qstat -j {chunk[0]} printed something else: {answer[:200]!r}")
+            ids = [
+                job_id for job_id in ids if job_id not in told
+            ]  # others have ended, or the answer was cut: ask again
+        return found
+
+    def _read_scripts(self, answer: str) -> dict[str, str]:
+        """Return the paths of the job scripts in what qstat -j prints, by id."""
+        found = {}
+        for part in re.split("^={20,}$", answer, flags=re.MULTILINE):
+            # in full and unquoted; the next line begins with another name
+            field = r"^(job_number|script_file): +(.*(?:\n(?![\w -]+:\s).+)*)\n"
+            facts = dict(re.findall(field, part, re.MULTILINE))
+            if "script_file" in facts and facts.get("job_number", "").strip().isdecimal():
+                found[facts["job_number"].strip()] = facts["script_file"]
         return found
 
     def pending_reason(self, job_id: str, stuck: bool) -> str:
@@ -160,7 +174,7 @@ class GridEngine(Scheduler):
         return "; ".join(re.findall(reasons, words, re.MULTILINE))
 
     def account(self, job_id: str, owner: Owner, listed: bool) -> dict[int, End]:
-        if not listed and self._knows(job_id):
+        if not listed and self._knows(job_id, owner):
             raise Unreachable(f"qstat does not list job {job_id}, but qstat -j knows it")
         try:
             words = self.call(["qacct", "-j", job_id])
@@ -179,16 +193,13 @@ class GridEngine(Scheduler):
             found[int(index) if index.isdecimal() else 1] = end
         return found
 
-    def _knows(self, job_id: str) -> bool:
+    def _knows(self, job_id: str, owner: Owner) -> bool:
+        """Whether it has this very job; another one may have its number by now."""
         try:
-            answer = self.call(["qstat", "-j", job_id])
+            script = self.scripts([job_id], {}).get(job_id)
         except SubmitError as error:
-            if "do not exist" in str(error):
-                return False
             raise Unreachable(str(error)) from None
-        if not re.search(rf"^job_number: +{job_id}\s*$", answer, re.MULTILINE):
-            raise Unreachable(f"qstat -j {job_id} printed something else: {answer[:200]!r}")
-        return True
+        return script is not None and os.path.realpath(script) == os.path.realpath(owner.script)
 
     def _end(self, failed: int, code: int) -> End:
         """See the man page accounting: failed 37 is a limit, 100 a signal."""
