@@ -217,7 +217,8 @@ class Job(HasLog):
         if not tasks:
             reason = states.summarize(files, statuses)
             raise GridError(f"{files} has no failed tasks: {reason.reason if files.array else reason.state}")
-        asked = [one.facts["resources"] for one in before if one.facts]  # a submitter may have been killed before it wrote
+        # of a submitter that was killed at the very beginning there are no facts
+        asked = [one.facts["resources"] for one in before if one.facts]
         resources = Resources.from_facts(asked[-1]).replace(**changes)
         script = require_script(files.facts.get("snapshot") or files.facts["script"])
         facts = provenance.origin() | {"script": provenance.script_facts(script)}

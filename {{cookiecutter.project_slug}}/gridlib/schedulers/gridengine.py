@@ -135,7 +135,7 @@ class GridEngine(Scheduler):
         )
 
     def scripts(self, ids: list[str], queue: dict[str, list[Row]]) -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
         for begin in range(0, len(ids), ASK_AT_ONCE):
             try:
                 text = self.call(["qstat", "-j", ",".join(ids[begin : begin + ASK_AT_ONCE])])
@@ -148,7 +148,7 @@ class GridEngine(Scheduler):
 
     def _script_files(self, text: str) -> dict[str, str]:
         """What qstat -j tells of job scripts, by id: in full and unquoted; the next line begins with another name."""
-        found = {}
+        found: dict[str, str] = {}
         for part in re.split("^={20,}$", text, flags=re.MULTILINE):
             facts = dict(re.findall(r"^(job_number|script_file): +(.*(?:\n(?![\w -]+:\s).+)*)$", part, re.MULTILINE))
             if "script_file" in facts and facts.get("job_number", "").strip().isdecimal():
