@@ -217,8 +217,7 @@ class Job(HasLog):
         if not tasks:
             reason = states.summarize(files, statuses)
             raise GridError(f"{files} has no failed tasks: {reason.reason if files.array else reason.state}")
-        # of a submitter that was killed at the very beginning there are no facts
-        asked = [one.facts["resources"] for one in before if one.facts]
+        asked = [one.facts["resources"] for one in before if one.facts]  # a submitter killed early wrote none
         resources = Resources.from_facts(asked[-1]).replace(**changes)
         script = require_script(files.facts.get("snapshot") or files.facts["script"])
         facts = provenance.origin() | {"script": provenance.script_facts(script)}
