@@ -4,6 +4,7 @@ Each test that takes `engine`, or a fixture that does, runs on both; mark it wit
 """
 
 import pytest
+
 from engines import ENGINES
 from sandbox import Sandbox, room
 

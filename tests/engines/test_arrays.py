@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from engines import VANISHED
 from sandbox import room, until
 from test_promises import nasty_values
@@ -276,8 +277,7 @@ def check_many(sandbox, engine, number, submissions, capsys):
     assert sum(int(re.search("held, ([0-9]+) tasks", line)[1]) for line in lines) == number
     job.cancel()
     assert wait(sandbox, job, 300)["CANCELLED"] == number and job.state == "CANCELLED"
-    for job_id in job.ids:
-        until(lambda: not engine.in_queue(job_id), "the queue forgets it", 120)
+    until(lambda: not any(map(engine.in_queue, job.ids)), "the queue forgets it", 120)
 
 
 @pytest.mark.only("slurm")

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import delete_jobs, new_sandbox
+
 from engines import STOPPED_OUTSIDE, VANISHED
 from sandbox import room, until
 

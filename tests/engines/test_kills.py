@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+
 from sandbox import until
 from test_arrays import TAKE_AT_MOST
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from engines import VANISHED
 from sandbox import until
 from test_faults import UNTIL_GO, end, running, waiting

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+
 from baking import NASTY_FOLDER, Bakery
 from sandbox import until
 

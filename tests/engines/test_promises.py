@@ -8,8 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from engines import ENGINES
 from hypothesis import Phase, given, settings
+
+from engines import ENGINES
 from sandbox import until
 from values import NASTY, same, values
 
@@ -154,10 +155,10 @@ def test_qstat_shows_and_qdel_stops_what_waits_and_what_runs(sandbox, engine, ca
     assert sandbox.grid.qdel(waiting.id) == [waiting.id]
     assert sandbox.grid.qdel([running, array]) == [running.id, array.id]
     assert sandbox.end(running).code == 143
-    for job in (running, waiting, array):
-        until(lambda: not engine.in_queue(job.id), "the queue forgets the job")
+    ids = {running.id, waiting.id, array.id}
+    until(lambda: not any(map(engine.in_queue, ids)), "the queue forgets the jobs")
     sandbox.grid.qstat()
-    assert not {running.id, waiting.id, array.id} & set(capsys.readouterr().out.split())
+    assert not ids & set(capsys.readouterr().out.split())
 
 
 def test_qdel_of_an_unknown_job_shows_the_schedulers_words(sandbox):

@@ -15,24 +15,25 @@ from sandbox import PROJECT, compiled_library
 
 # A room imports only from rooms above it; those in one line do not know each other, but for what is named below.
 FLOORS = [
-    ["errors", "project"],
+    ["errors", "project", "packages"],
     ["values", "resources", "provenance"],
     ["schedulers"],
     ["folder"],
     ["states", "dispatch"],
     ["job"],
     ["submit"],
-    ["site", "doctor", "commands", "grid"],
+    ["site", "testjob", "doctor", "commands", "grid"],
 ]
 BESIDE = {
     ("project", "errors"),
     ("resources", "values"),
     ("doctor", "site"),
+    ("doctor", "testjob"),
     ("commands", "doctor"),
     ("grid", "commands"),
 }
 ALONE = {"run"}  # job.sh starts it; it reads words with values
-NOT_ON_THE_WAY = {"site", "doctor", "commands"}  # of a job
+NOT_ON_THE_WAY = {"site", "testjob", "doctor", "commands"}  # of a job
 
 
 def sources(folder):
