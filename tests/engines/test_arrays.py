@@ -220,7 +220,7 @@ def test_a_job_after_an_array_needs_all_its_tasks(sandbox, engine, monkeypatch):
 def test_one_question_for_all_tasks_of_all_jobs(sandbox, engine):
     arrays = [submit(sandbox, [[]] * number, options=engine.hold) for number in (100, 50, 2)]
     count_calls(sandbox, engine.lister)
-    states = room("states").poll([job.files for job in arrays])
+    states = room("polling").poll([job.files for job in arrays])
     assert {status.state for status in states} == {"PENDING"} and calls(sandbox) == 1
 
 

@@ -215,7 +215,7 @@ def test_the_error_state_of_grid_engine_before_it_began(sandbox):
     job = sandbox.submit(options=["-S", "/nonexistent/shell"])
     state, code, reason = end(job)
     assert (state, code, reason) == ("FAILED", None, "in error state; the scheduler will not run it")
-    assert "nonexistent" in room("states").pending_reason(job.files, job.status.stuck)
+    assert "nonexistent" in room("polling").pending_reason(job.files, job.status.stuck)
 
 
 @pytest.mark.only("slurm")
@@ -288,7 +288,7 @@ def test_what_can_never_be_had_stays_pending_and_says_why(sandbox, engine):
     assert job.state == "PENDING"
     with pytest.raises(sandbox.grid.JobTimeout, match="still not finished after 1 s"):
         job.wait(1)
-    until(lambda: engine.never_words in room("states").pending_reason(job.files), "the scheduler says what is missing")
+    until(lambda: engine.never_words in room("polling").pending_reason(job.files), "the scheduler says what is missing")
     job.cancel()
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from sandbox import until
 
 

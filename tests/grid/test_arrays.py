@@ -282,7 +282,7 @@ def test_a_status_that_finds_an_id_does_not_undo_what_the_submission_writes_mean
     whole = path.read_text()
     # another process has read it when there was only the first submission, still without an id
     path.write_text(json.dumps(json.loads(whole) | {"id": None}))
-    stale = room("folder").Submission(str(job.folder / "1"))
+    stale = room("submission").Submission(str(job.folder / "1"))
     path.write_text(whole)
     stale.save_id("101")
     assert json.loads(path.read_text()) == json.loads(whole) and site.grid.Job(job.folder).ids == ["101", "102"]
@@ -382,7 +382,7 @@ def test_one_question_for_all_jobs(site):
     for _ in range(5):
         submit(site, numbered(2))
     jobs = [job.files for job in site.grid.jobs()]
-    assert {status.state for status in room("states").poll(jobs)} == {"PENDING"}
+    assert {status.state for status in room("polling").poll(jobs)} == {"PENDING"}
     assert len(site.engine.calls("qstat")) == 1
 
 

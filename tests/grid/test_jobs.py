@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+
 from sandbox import room, until
 from values import NASTY, same
 

@@ -555,7 +555,7 @@ def test_a_disk_that_is_full_for_a_retry_is_a_clear_error(site):
 
 def test_a_job_that_has_filled_the_disk_can_be_stopped(site):
     job = submit(site, 2)
-    room("project").write_whole = room("folder").Submission.mark_stopped = full
+    room("project").write_whole = room("submission").Submission.mark_stopped = full
     job.cancel()
     assert site.engine.queue() == []
 

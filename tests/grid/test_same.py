@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from sandbox import PROJECT, ends, room, until
 
 HERE = f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"  # an activation that changes nothing
@@ -81,11 +82,11 @@ def signalled(sandbox, send, to=lambda job: True):
 
 def check_ends(sandbox, jobs):
     """No job was DONE before its script ended, and the others have the signal's name."""
-    states = room("states")
-    assert "DONE" not in {status.state for status in states.poll([job.files for job in jobs.values()])}
+    polling = room("polling")
+    assert "DONE" not in {status.state for status in polling.poll([job.files for job in jobs.values()])}
     sandbox.write("go", "")
     ended_all(jobs.values())
-    found = dict(zip(jobs, states.poll([job.files for job in jobs.values()]), strict=True))
+    found = dict(zip(jobs, polling.poll([job.files for job in jobs.values()]), strict=True))
     lies = {}
     for number, status in found.items():
         finished = (sandbox.path / f"finished-{int(number)}").exists()

@@ -1,6 +1,7 @@
 """The promise: a job's state is decided from evidence, in the order of record, queue, accounting; here as a table."""
 
 import pytest
+
 from sandbox import room
 
 QUEUED = ("PENDING", "held")  # rows of the queue

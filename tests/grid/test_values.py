@@ -14,8 +14,8 @@ import sys
 import numpy
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies
-from sandbox import compiled_library, room
 
+from sandbox import compiled_library, room
 from values import NASTY, same, texts, values
 
 # one copy of grid.py serves all examples of a test; how many there are is told by the profile (tests/conftest.py)

@@ -11,8 +11,8 @@ import signal
 import sys
 import time
 
+from gridlib import errors, polling, project, states
 from gridlib import job as jobs
-from gridlib import errors, project, states
 from gridlib.errors import GridError, printable
 from gridlib.job import Job, Task
 from gridlib.resources import parse_walltime
@@ -120,12 +120,12 @@ def status() -> None:
         return
     rows = [("id", "name", "state", "since", "host", "reason")]
     asked = 0  # why a job does not run: a question that costs the scheduler something
-    for job, found in zip(known, states.poll([job.files for job in known]), strict=True):
+    for job, found in zip(known, polling.poll([job.files for job in known]), strict=True):
         reason, submitted = found.reason, job.facts["submitted"]
         long = time.time() - moment(None, submitted).timestamp() > 30
         waits = found.state == "PENDING" and long and re.match("$|all [0-9]+ tasks pending$", reason)
         if asked < 5 and (waits or found.stuck):
-            asked, reason = asked + 1, states.pending_reason(job.files, found.stuck) or reason
+            asked, reason = asked + 1, polling.pending_reason(job.files, found.stuck) or reason
         since = moment(found.record.get("ended" if "exit" in found.record else "started"), submitted)
         when = since.strftime("%d %b %H:%M:%S")
         rows.append((job.id or "?", job.name, found.state, when, found.record.get("host", ""), reason))
@@ -145,7 +145,7 @@ def log(job: Job | Task, follow: bool) -> None:
         sys.stdout.write(job.log() or "no output yet\n")
         return
     read: dict = {}  # how much of each file was shown
-    for known in states.poll_until_ended([whole.files]):
+    for known in polling.poll_until_ended([whole.files]):
         found = known[id(whole.files)][place]
         current = whole._tasks(known[id(whole.files)])[place]
         for path in filter(None, (current.stdout, current.stderr)):
@@ -168,7 +168,7 @@ def show(job: Job | Task) -> None:
     whole = job.job if isinstance(job, Task) else job
     state, code, reason, record, stuck = job.status
     if state == "PENDING" or stuck:
-        reason = states.pending_reason(whole.files, stuck) or reason
+        reason = polling.pending_reason(whole.files, stuck) or reason
     text = f", {reason}" * bool(reason) + (f", exit code {code}" if code and "exit code" not in reason else "")
     named = f"task {job.number} of {whole.id} {whole.name}" if isinstance(job, Task) else f"{job.id} {job.name}"
     lines = [f"{named}: {state}{text}", "", f"folder  {whole.folder}"]
@@ -207,7 +207,7 @@ def retry(job: Job, changes: dict) -> None:
 
 def stop(chosen: list[Job]) -> None:
     """Stop jobs; of one that has ended already, say so."""
-    looked = list(zip(chosen, states.poll([job.files for job in chosen]), strict=True))
+    looked = list(zip(chosen, polling.poll([job.files for job in chosen]), strict=True))
     going = [job for job, found in looked if found.state in states.LIVE or found.stuck]
     jobs.stop(going)
     for job, found in looked:
@@ -223,7 +223,7 @@ def clean(age: str) -> None:
         raise GridError(f"AGE needs a unit, such as 30d or 12h, not {age}")
     seconds = parse_walltime(age, "AGE") or 0
     known = jobs.all_jobs()
-    looked = list(zip(known, states.poll([job.files for job in known]), strict=True))
+    looked = list(zip(known, polling.poll([job.files for job in known]), strict=True))
     needed = {before["folder"] for job, found in looked if found.state in states.LIVE for before in job.facts["after"]}
     for job, found in looked:
         if found.state not in states.LIVE and not found.stuck and str(job.folder) not in needed:

@@ -19,7 +19,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gridlib import project, schedulers, states
+from gridlib import polling, project, schedulers, states
 from gridlib.errors import GridError, JobFailed, JobTimeout, SubmitError, printable
 from gridlib.job import all_jobs
 from gridlib.schedulers import GridEngine, Scheduler, Slurm, scheduler
@@ -294,7 +294,7 @@ def check_job(name: str, timeout: float) -> Check:
         yield Finding("ok", "submitted", f"job {job.id} after {time.monotonic() - begin:.1f} s")
         begin, started, status = time.monotonic(), False, states.Status("PENDING", None, "", {})
         try:
-            for known in states.poll_until_ended([job.files], timeout):
+            for known in polling.poll_until_ended([job.files], timeout):
                 status = known[id(job.files)][0]
                 if status.record and not started:
                     started = True
@@ -302,13 +302,13 @@ def check_job(name: str, timeout: float) -> Check:
                         "ok", "started", f"after {time.monotonic() - begin:.1f} s on {status.record.get('host')}"
                     )
         except JobTimeout:
-            why = "" if started else f": {states.pending_reason(job.files) or 'it waits'}"
+            why = "" if started else f": {polling.pending_reason(job.files) or 'it waits'}"
             fix = "It was stopped. If the site is busy, allow more time (--timeout 3600)"
             text = f"it has not {'ended' if started else 'started'} after {timeout:g} s{why}"
             yield Finding("error", "job", text, fix)
             return
         if "exit" not in status.record:
-            why = states.pending_reason(job.files, True) if status.stuck else ""
+            why = polling.pending_reason(job.files, True) if status.stuck else ""
             fix = "The site's administrators may know more: give them the job's id"
             yield Finding("error", "job", f"it is {status.state}: {why or status.reason}", fix)
             return
@@ -345,7 +345,7 @@ def packages_found(test: TestJob, subject: str) -> Finding:
 
 def failure(test: TestJob, subject: str) -> Finding:
     """Return why a job failed."""
-    status = states.poll([test.job.files], ask=False)[0]
+    status = polling.poll([test.job.files], ask=False)[0]
     lines = test.job.log(2000).strip().splitlines()[-3:]
     words = "; ".join(line for line in lines if status.reason not in line)
     if "python" in status.record:  # which run.py notes
@@ -364,11 +364,11 @@ def failure(test: TestJob, subject: str) -> Finding:
 def stuck_jobs() -> Check:
     """Find jobs of this project that will never run as things are."""
     jobs, waiting, running, asked, good = all_jobs(), 0, 0, 0, True
-    for job, statuses in zip(jobs, states.poll_tasks([job.files for job in jobs]), strict=True):
+    for job, statuses in zip(jobs, polling.poll_tasks([job.files for job in jobs]), strict=True):
         words, fix = "", f"make stop JOB={job.id}, fix that, and submit it again"
         pending = any(status.state == "PENDING" for status in statuses)
         if any(status.stuck for status in statuses):
-            words = f"is in error state: {states.pending_reason(job.files, True) or 'the scheduler gives no reason'}"
+            words = f"is in error state: {polling.pending_reason(job.files, True) or 'the scheduler gives no reason'}"
         elif pending and job.ids and asked < 10:  # a question that costs the scheduler something
             asked += 1
             if reason := unsatisfiable(scheduler(job.scheduler), job.ids[-1]):

@@ -63,3 +63,17 @@ class JobFailed(GridError):
 
 class JobTimeout(GridError, TimeoutError):
     """A job that was waited for has not finished in the given time; it keeps running."""
+
+
+class about:
+    """A context: errors that are raised in it name this Job."""
+
+    def __init__(self, job: Any):
+        self.job = job
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, GridError):
+            error.job = self.job

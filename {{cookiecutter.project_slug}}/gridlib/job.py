@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
-from gridlib import dispatch, provenance, states
-from gridlib.errors import GridError, JobFailed, SubmitError
+from gridlib import dispatch, polling, provenance, states, stopping
+from gridlib.errors import GridError, JobFailed, SubmitError, about
 from gridlib.folder import JobFolder, all_folders
 from gridlib.resources import Resources, require_script
 from gridlib.schedulers import scheduler
@@ -142,12 +142,12 @@ class Job(HasLog):
 
     @property
     def status(self) -> states.Status:
-        return states.poll([self.files])[0]
+        return polling.poll([self.files])[0]
 
     @property
     def tasks(self) -> list[Task]:
         """All tasks, as they are now."""
-        return self._tasks(states.poll_tasks([self.files])[0])
+        return self._tasks(polling.poll_tasks([self.files])[0])
 
     def _tasks(self, statuses: list[states.Status]) -> list[Task]:
         newest = self.files.newest(self.files.submissions())
@@ -156,7 +156,7 @@ class Job(HasLog):
     @property
     def counts(self) -> dict[str, int]:
         """How many tasks are in each state."""
-        return _count(states.poll_tasks([self.files])[0])
+        return _count(polling.poll_tasks([self.files])[0])
 
     def _log_file(self, letter: str) -> Path | None:
         first = self.files.newest(self.files.submissions()).get(1, (None,))[0]
@@ -169,13 +169,13 @@ class Job(HasLog):
 
     def watch(self, timeout: float | None = None) -> Iterator[dict[str, int]]:
         """Yield counts, now and about every second until all tasks have ended; raise JobTimeout after timeout seconds."""
-        for known in states.poll_until_ended([self.files], timeout):
+        for known in polling.poll_until_ended([self.files], timeout):
             yield _count(known[id(self.files)])
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Task]:
         """Yield each Task as it ends, however, once; raise JobTimeout after timeout seconds."""
         told: set[int] = set()
-        for known in states.poll_until_ended([self.files], timeout):
+        for known in polling.poll_until_ended([self.files], timeout):
             for task in self._tasks(known[id(self.files)]):
                 if task._status.state not in states.LIVE and task.number not in told:
                     told.add(task.number)
@@ -212,7 +212,7 @@ class Job(HasLog):
         files = self.files
         before = files.submissions()
         seen = {one.number: one.stopped() for one in before}
-        statuses = states.poll_tasks([files], mine=keep is not None)[0]
+        statuses = polling.poll_tasks([files], mine=keep is not None)[0]
         tasks = [number for number, status in enumerate(statuses, 1) if status.state in ended]
         if not tasks:
             reason = states.summarize(files, statuses)
@@ -245,20 +245,6 @@ def _count(statuses: list[states.Status]) -> dict[str, int]:
     return dict.fromkeys(states.STATES, 0) | Counter(status.state for status in statuses)
 
 
-class about:
-    """A context: errors about a job's folder, or about nothing yet, become errors about this Job."""
-
-    def __init__(self, job: Job):
-        self.job = job
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if isinstance(error, GridError):
-            error.job = self.job
-
-
 def all_jobs() -> list[Job]:
     """Return the jobs of this project, the oldest first."""
     return [Job(folder) for folder in all_folders()]
@@ -267,7 +253,7 @@ def all_jobs() -> list[Job]:
 def wait(jobs: list[Job], timeout: float | None = None) -> None:
     """Wait until jobs have ended; see grid.wait."""
     known: dict[int, list[states.Status]] = {}
-    for known in states.poll_until_ended([job.files for job in jobs], timeout):  # noqa: B007  # the last one counts
+    for known in polling.poll_until_ended([job.files for job in jobs], timeout):  # noqa: B007  # the last one counts
         pass
     ends = {id(job): states.summarize(job.files, known[id(job.files)]) for job in jobs}
     if failed := [job for job in jobs if ends[id(job)].state != "DONE"]:
@@ -293,10 +279,10 @@ def stop(jobs: list[Job], ids: list[str] | None = None, name: str | None = None,
     schedulers = dict.fromkeys([job.scheduler for job in jobs] + [name or ""] * bool(ids))
     try:
         if everything:
-            return dispatch.stop(name or "", [], [], [job.files for job in jobs if job.scheduler == name])
+            return stopping.stop(name or "", [], [], [job.files for job in jobs if job.scheduler == name])
         for each in schedulers:
             ours = list({job.files.path: job.files for job in jobs if job.scheduler == each}.values())
-            told += dispatch.stop(each, ours, list(ids or ()) if each == name else [])
+            told += stopping.stop(each, ours, list(ids or ()) if each == name else [])
     except GridError as error:
         if isinstance(error.job, JobFolder):
             error.job = next((job for job in jobs if job.files is error.job), Job(error.job))

@@ -10,11 +10,12 @@ import shutil
 import sys
 
 from gridlib import dispatch, project, provenance
-from gridlib.errors import ArgumentError, Refused, SubmitError, printable, show
-from gridlib.folder import JobFolder, Submission, new_folder
-from gridlib.job import Job, about
+from gridlib.errors import ArgumentError, Refused, SubmitError, about, printable, show
+from gridlib.folder import JobFolder, new_folder
+from gridlib.job import Job
 from gridlib.resources import Resources, require, require_path, require_script, require_text
 from gridlib.schedulers import Scheduler, choose
+from gridlib.submission import Submission
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,16 +66,7 @@ def submit(
     engine.command(facts["name"], asked, [], 0, None)
     job = JobFolder(new_folder(facts["name"]), facts)
     try:
-        project.write_whole(os.path.join(job.path, "tasks.jsonl"), "".join(line + "\n" for line in lines))
-        with job.lock() as keep, about(Job(job)):
-            if snapshot:
-                copy = os.path.join(job.path, "snapshot")
-                facts["snapshot"], facts["snapshot_without"] = provenance.take_snapshot(script, copy)
-            origin = provenance.origin() | {
-                "script": provenance.script_facts(facts.get("snapshot", script)),
-                **git.facts(),
-            }
-            dispatch.submit(engine, job, list(range(1, len(lines) + 1)), asked, {}, origin, keep)
+        _write_and_submit(engine, job, lines, asked, git, snapshot)
     except (OSError, ArgumentError, Refused) as error:
         shutil.rmtree(job.path, ignore_errors=True)  # nothing half-submitted is left
         if isinstance(error, ArgumentError):
@@ -84,6 +76,20 @@ def submit(
             raise SubmitError(str(error)) from None
         raise SubmitError(f"cannot write the folder {job.path} of the job: {error}") from None
     return Job(job)
+
+
+def _write_and_submit(
+    engine: Scheduler, job: JobFolder, lines: list[str], asked: Resources, git: provenance.GitState, snapshot: bool
+) -> None:
+    facts = job.facts
+    project.write_whole(os.path.join(job.path, "tasks.jsonl"), "".join(line + "\n" for line in lines))
+    with job.lock() as keep, about(Job(job)):
+        if snapshot:
+            copy = os.path.join(job.path, "snapshot")
+            facts["snapshot"], facts["snapshot_without"] = provenance.take_snapshot(facts["script"], copy)
+        script = provenance.script_facts(facts.get("snapshot", facts["script"]))
+        origin = provenance.origin() | {"script": script, **git.facts()}
+        dispatch.submit(engine, job, list(range(1, len(lines) + 1)), asked, {}, origin, keep)
 
 
 def job_name(name: Any) -> str:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from gridlib import project, states, values
+from gridlib import polling, project, states, values
 from gridlib.errors import GridError, JobTimeout
 from gridlib.job import Job, all_jobs
 from gridlib.packages import REPORT_PREFIX
@@ -84,7 +84,7 @@ class TestJob:
             self.job = next((job for job in all_jobs() if str(job.log_dir) == self.logs), None)
         done = False
         if self.job:
-            status = states.poll([self.job.files], ask=not self.job.id)[0]  # the queue tells its id
+            status = polling.poll([self.job.files], ask=not self.job.id)[0]  # the queue tells its id
             done = status.state == "DONE"
             if status.state in states.LIVE or status.stuck:
                 interrupted = self._stop() and interrupted

@@ -136,12 +136,8 @@ class GridEngine(Scheduler):
 
     def scripts(self, ids: list[str], queue: dict[str, list[Row]]) -> dict[str, str]:
         found: dict[str, str] = {}
-<<<<<<< HEAD
         while ids:
             chunk = ids[:ASK_AT_ONCE]
-=======
-        for begin in range(0, len(ids), ASK_AT_ONCE):
->>>>>>> h-engines
             try:
                 answer = self.call(["qstat", "-j", ",".join(chunk)])
                 told = self._read_scripts(answer)
@@ -158,7 +154,6 @@ class GridEngine(Scheduler):
             ]  # others have ended, or the answer was cut: ask again
         return found
 
-<<<<<<< HEAD
     def _read_scripts(self, answer: str) -> dict[str, str]:
         """Return the paths of the job scripts in what qstat -j prints, by id."""
         found = {}
@@ -166,13 +161,6 @@ class GridEngine(Scheduler):
             # in full and unquoted; the next line begins with another name
             field = r"^(job_number|script_file): +(.*(?:\n(?![\w -]+:\s).+)*)\n"
             facts = dict(re.findall(field, part, re.MULTILINE))
-=======
-    def _script_files(self, text: str) -> dict[str, str]:
-        """What qstat -j tells of job scripts, by id: in full and unquoted; the next line begins with another name."""
-        found: dict[str, str] = {}
-        for part in re.split("^={20,}$", text, flags=re.MULTILINE):
-            facts = dict(re.findall(r"^(job_number|script_file): +(.*(?:\n(?![\w -]+:\s).+)*)$", part, re.MULTILINE))
->>>>>>> h-engines
             if "script_file" in facts and facts.get("job_number", "").strip().isdecimal():
                 found[facts["job_number"].strip()] = facts["script_file"]
         return found
