@@ -41,8 +41,8 @@ grid_end() {
     [ -z "$grid_walltime" ] || [ "$SECONDS" -lt "$grid_walltime" ] || [ -z "$grid_stopped" ] ||
         grid_note reason "walltime of $grid_walltime s exceeded"
     grid_note ended "$(grid_time)"
-    grid_how="exit"
-    [ -z "$grid_stopped" ] || [ "$grid_code" = 0 ] || grid_how=stopped
+    grid_how='exit'
+    [ -z "$grid_stopped" ] || [ "$grid_code" = 0 ] || grid_how='stopped'
     mv -f "$grid_record" "$grid_folder/records/$grid_task.$grid_how-$grid_code"
     # to Grid Engine 99 would mean: run it again, and 100: keep it in error state
     case $grid_code in 99 | 100) grid_code=1 ;; esac
