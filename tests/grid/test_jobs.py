@@ -335,6 +335,7 @@ def test_qstat_shows_and_qdel_stops(sandbox, capsys):
 
 
 def test_a_worker_that_does_not_leave_is_killed_by_the_second_try(sandbox):
+    sandbox.limits.grace = 0.5
     sandbox.write(
         "worker.py",
         """

@@ -69,14 +69,23 @@ open(f"finished-{sys.argv[1]}", "w")
 """
 
 
-def signalled(sandbox, send, to=lambda job: True):
-    """A job for each signal: it is sent to the running job, then each may end. Returns the jobs by signal."""
+def shells():
+    """The processes that run a job script, by the process group that they are in: the job's id."""
+    ps = ["env", "LC_ALL=C.UTF-8", "ps", "-ww", "-A", "-o", "pid=,pgid=,args="]
+    lines = subprocess.run(ps, capture_output=True, encoding="utf-8", errors="surrogateescape", check=True).stdout
+    lines = [line.split(None, 2) for line in lines.splitlines() if line.endswith("/job.sh") and " --run " not in line]
+    return {group: int(process) for process, group, _ in lines}
+
+
+def signalled(sandbox, send):
+    """A running job for each signal, which is sent to it. Returns the jobs by signal."""
     sandbox.write("worker.py", GO)
     sandbox.limits.grace = 0.2
     jobs = {number: sandbox.submit(args=[int(number)]) for number in SIGNALS}
     until(lambda: all((sandbox.path / f"ready-{int(number)}").exists() for number in jobs), "all run")
+    shell = shells()
     for number, job in jobs.items():
-        send(int(job.id), number)
+        send(job, shell[job.id], number)
     return jobs
 
 
@@ -102,20 +111,20 @@ def check_ends(sandbox, jobs):
 
 
 def test_a_signal_to_the_job_is_never_a_success(sandbox):
-    found = check_ends(sandbox, signalled(sandbox, os.killpg))
+    found = check_ends(sandbox, signalled(sandbox, lambda job, shell, number: os.killpg(int(job.id), number)))
     survived = {number for number, status in found.items() if status.state == "DONE"}
     assert survived == {signal.SIGPIPE, signal.SIGXFSZ}, "Python ignores these two, and the script went on to its end"
 
 
 def test_a_signal_to_the_jobs_shell_alone_is_no_end_of_the_script(sandbox):
-    found = check_ends(sandbox, signalled(sandbox, os.kill))
+    found = check_ends(sandbox, signalled(sandbox, lambda job, shell, number: os.kill(shell, number)))
     killed = {number for number, status in found.items() if status.state != "DONE"}
-    assert killed <= {
-        signal.SIGKILL,
-        signal.SIGRTMIN,
-        signal.SIGTERM,
-        signal.SIGUSR2,
-    }, "the others a shell can wait out"
+    assert killed == {signal.SIGKILL, signal.SIGRTMIN}, "no shell can wait for the script then, so nobody saw its end"
+
+
+def test_a_signal_to_the_process_that_starts_the_tasks_is_no_end_of_the_script(sandbox):
+    found = check_ends(sandbox, signalled(sandbox, lambda job, shell, number: os.kill(int(job.id), number)))
+    assert {status.state for status in found.values()} == {"DONE"}
 
 
 def test_what_waits_for_a_job_that_was_killed_does_not_run(sandbox):
@@ -208,8 +217,9 @@ print(inspect.getsource(types.FunctionType(compile("0", "x", "exec"), {})) if 0 
 
 
 def test_the_globals_of_a_script_are_those_of_a_direct_run(sandbox):
-    sandbox.write("worker.py", GLOBALS)
-    same(sandbox, args=["a b", "c"])
+    for name in ("worker.py", "code/worker.py"):
+        sandbox.write(name, GLOBALS)
+        same(sandbox, name, args=["a b", "c"])
 
 
 def test_a_script_that_is_a_link_finds_what_is_beside_the_file(sandbox):
@@ -670,15 +680,18 @@ def test_a_submission_leaves_the_users_repository_alone(sandbox, monkeypatch):
     git("config", "core.fsmonitor", str(sandbox.home / "fsmonitor"))
     shutil.copy(hook, sandbox.home / "fsmonitor")
     os.utime("worker.py", (1, 1))  # git status would note that in its index
-    (sandbox.path / ".git/index.lock").touch()
     before = {path: path.stat().st_mtime_ns for path in (sandbox.path / ".git").rglob("*") if path.is_file()}
     for name, value in {"GIT_DIR": "other/.git", "GIT_INDEX_FILE": "/nowhere", "GIT_WORK_TREE": "other"}.items():
         monkeypatch.setenv(name, value)
-    for keywords in ({}, {"snapshot": True}):
+    for keywords in ({}, {"snapshot": True}, {}):
+        if keywords:  # from now on another git holds the lock, or left it
+            (sandbox.path / ".git/index.lock").touch()
+            before[sandbox.path / ".git/index.lock"] = (sandbox.path / ".git/index.lock").stat().st_mtime_ns
         job = sandbox.run("worker.py", **keywords).job
         facts = job.files.submissions()[0].facts
         assert facts["git_commit"] == commit and (keywords == {} or (job.folder / "snapshot/worker.py").exists())
-    assert before == {path: path.stat().st_mtime_ns for path in (sandbox.path / ".git").rglob("*") if path.is_file()}
+        files = [path for path in (sandbox.path / ".git").rglob("*") if path.is_file()]
+        assert before == {path: path.stat().st_mtime_ns for path in files}
     assert not list(sandbox.path.rglob("hooked"))
 
 

@@ -135,8 +135,8 @@ class Resources:
         return dataclasses.replace(self, **{name: getattr(parsed, name) for name in changes})
 
     @classmethod
-    def from_facts(cls, facts: dict) -> Resources:
-        """Return the resources that to_facts() has turned into a dict."""
+    def from_facts(cls, facts: Any) -> Resources:
+        """Return the resources that to_facts() has turned into a dict. Raises ArgumentError if it is damaged."""
         try:
             return cls(**facts | {"options": tuple(facts["options"])})
         except (TypeError, KeyError):
