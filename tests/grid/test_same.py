@@ -1,6 +1,7 @@
 """The promise: whatever runs here runs there. What a script sees as a job is what it sees of `python script args`, and no
 end is taken for a success but that of the script. In the background of this machine."""
 
+import functools
 import json
 import os
 import py_compile
@@ -640,17 +641,17 @@ def test_a_damaged_job_hides_no_other_one_and_is_no_crash(sandbox, capsys):
                     crashes.setdefault("not a word of it", []).append(title)
             else:
                 for ask in (
-                    lambda: commands.show(job),
-                    lambda: commands.log(job, False),
-                    lambda: [(task.state, task.reason, task.log()) for task in job.tasks],
-                    lambda: (repr(job), job.ids, job.stdout, job.counts),
-                    lambda: job.cancel(),
-                    lambda: job.resubmit(),
-                    lambda: commands.find_job("good"),
-                    lambda: commands.clean("1000d"),
-                    lambda: job_room.wait([job], 0),
+                    lambda job: commands.show(job),
+                    lambda job: commands.log(job, False),
+                    lambda job: [(task.state, task.reason, task.log()) for task in job.tasks],
+                    lambda job: (repr(job), job.ids, job.stdout, job.counts),
+                    lambda job: job.cancel(),
+                    lambda job: job.resubmit(),
+                    lambda job: commands.find_job("good"),
+                    lambda job: commands.clean("1000d"),
+                    lambda job: job_room.wait([job], 0),
                 ):
-                    check(title, ask)
+                    check(title, functools.partial(ask, job))
             shutil.rmtree(folder)
     assert {error: (len(seen), seen[0]) for error, seen in crashes.items()} == {}
 

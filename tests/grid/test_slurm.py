@@ -74,7 +74,7 @@ def test_hidden_partitions_are_asked_for_and_the_users_variables_change_nothing(
     monkeypatch.setenv("SBATCH_ARRAY_INX", "1-3")
     monkeypatch.setenv("SBATCH_ACCOUNT", "vision")
     slurm.program("squeue", 'env | grep ^SQUEUE_ >>asked; echo "$@" >>asked')
-    slurm.submit().state
+    assert slurm.submit().state
     asked, submitted = ((slurm.path / name).read_text() for name in ("asked", "submitted"))
     assert "SQUEUE" not in asked and "--all" in asked
     assert "ARRAY_INX" not in submitted and "SBATCH_ACCOUNT=vision" in submitted

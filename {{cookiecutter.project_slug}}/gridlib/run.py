@@ -99,19 +99,23 @@ def start(script):
 
             sys.path.insert(0, script)
             forget_modules()
-            runpy._run_module_as_main("__main__", alter_argv=False)  # what Python itself calls for them
+            # what Python itself calls for them
+            runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]  # it is private
             return
         if IN_PATH:
             sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
         forget_modules()
-        kind = type(__loader__)
         if script.endswith(".pyc"):
-            from importlib.machinery import SourcelessFileLoader as kind
-        main.__dict__.update(__file__=script, __builtins__=__builtins__, __loader__=kind("__main__", script))
+            from importlib.machinery import SourcelessFileLoader
+
+            loader = SourcelessFileLoader("__main__", script)
+            code: object = loader.get_code("__main__")
+        else:
+            loader = type(globals()["__loader__"])("__main__", script)
+            code = compile(source, script, "exec", dont_inherit=True)
+        main.__dict__.update(__file__=script, __builtins__=__builtins__, __loader__=loader)
         main.__dict__.update(__cached__=None, __annotations__={})
-        compiled = script.endswith(".pyc")
-        code = main.__loader__.get_code("__main__") if compiled else compile(source, script, "exec", dont_inherit=True)
-        exec(code, main.__dict__)
+        exec(code, main.__dict__)  # type: ignore[arg-type]  # an old compiled file raises an error before
     except SystemExit as error:
         if isinstance(error.code, str):
             note("reason", error.code)
@@ -123,9 +127,9 @@ def forget_modules():
     for name in set(sys.modules) - LOADED:
         top = name.partition(".")[0]
         own = [os.path.join(folder, top) for folder in sys.path[:1]]
-        if top == "gridlib" or any(os.path.isdir(path) or os.path.isfile(f"{path}.py") for path in own):
-            if name != "__main__":
-                del sys.modules[name]
+        shadowed = top == "gridlib" or any(os.path.isdir(path) or os.path.isfile(f"{path}.py") for path in own)
+        if shadowed and name != "__main__":
+            del sys.modules[name]
 
 
 def report(kind, error, traceback):
