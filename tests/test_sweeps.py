@@ -74,7 +74,7 @@ def test_a_sweep_gives_the_same_here_and_on_the_grid_in_the_order_of_nested_loop
     assert [about["task"] for _, _, about in grid] == ["1", "2", "3", "4"]
     [submission] = project.path.glob(".grid/*")
     assert {about["submission"] for _, _, about in grid} == {submission.name}
-    assert len((submission / "tasks.txt").read_text().splitlines()) == 4
+    assert len((submission / "tasks.jsonl").read_text().splitlines()) == 4
 
     assert "0 queued, 0 running, 4 done" in output
     best = max(metrics["accuracy"] for _, metrics, _ in grid)

@@ -9,8 +9,10 @@ Every room imports only from those above it in this list:
     values, resources, provenance
                            arguments as text and back; what a job asks for; the state of the code
     schedulers/            Grid Engine, Slurm, the background of this machine: all that differs between them
-    folder                 a job's folder: every file in it, who writes it and when
-    states, dispatch       ask: how is it; tell: submit it, stop it. They do not know each other
+    submission, folder     a job's folder: every file in it, who writes it and when
+    states                 the state of a task, decided from what was seen
+    polling                ask: look at folders and schedulers
+    dispatch, stopping     tell: submit tasks, stop jobs. These three do not know each other
     job, submit            what a user holds; a new job
     site, testjob          what a site offers; a job that tells which packages are missing (packages.py)
     doctor, commands, grid.py

@@ -84,12 +84,12 @@ def test_what_qsub_is_called_with(project):
     resources = "--memory 2G --gpus 1 --cores 2 --walltime 90m --name try-1".split()
     done = project.run(STARTER, "grid", *resources, *SHORT)
     assert "submitted job 1, try-1" in done.stdout
-    [submission] = project.path.glob(".grid/*")
+    [job] = project.path.glob(".grid/*")
     assert project.calls() == [
         "-terse -notify -b n -j n -C".split()
         + [""]
         + "-S /bin/bash -wd / -o /dev/null -e /dev/null -N try-1 -l h_vmem=1G -l cuda=1 -pe smp 2 -l h_rt=5400".split()
-        + [str(submission / "job.sh")]
+        + [str(job / "1" / "job.sh")]
     ]
     assert {path.name for path in project.path.glob("logs/*")} == {"try-1.o1", "try-1.e1"}
 
@@ -115,7 +115,7 @@ def test_a_failed_job_says_why(project):
     project.run(STARTER, "grid", *SHORT)
     assert (project.engine / "1.exit").read_text() == "1\n"
     assert "no such module" in project.log()
-    assert "environment cannot be activated" in project.log()
+    assert "cannot activate the environment" in project.log()
 
 
 @pytest.mark.parametrize("script", sorted(PROJECT.glob("environment/**/activate.sh")), ids=str)
