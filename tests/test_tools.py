@@ -109,7 +109,7 @@ def installed(project):
     return dict(name.split("-") for name in found if name.startswith(("first", "second", "third")))
 
 
-@pytest.mark.parametrize("manager", ["venv", "uv"])
+@pytest.mark.parametrize("manager", [pytest.param("venv", marks=pytest.mark.slow), "uv"])
 def test_a_package_that_a_user_adds_is_installed_by_the_next_make_and_pinned_by_make_lock(small, manager):
     project = small(manager)
     project.run("make", "env")
@@ -129,7 +129,7 @@ def test_a_package_that_a_user_adds_is_installed_by_the_next_make_and_pinned_by_
     assert project.read("environment/requirements.txt") == "# kept\nfirst==1.0\nsecond==2.0\n"
 
 
-@pytest.mark.parametrize("manager", ["venv", "uv"])
+@pytest.mark.parametrize("manager", [pytest.param("venv", marks=pytest.mark.slow), "uv"])
 def test_make_lock_writes_no_path_of_this_machine(small, tmp_path, manager):
     project = small(manager)
     with (project.path / "environment" / "requirements.in").open("a") as file:
@@ -139,6 +139,7 @@ def test_make_lock_writes_no_path_of_this_machine(small, tmp_path, manager):
     assert project.read("environment/requirements.txt") == "# kept\nfirst==1.0\n"
 
 
+@pytest.mark.slow
 def test_create_says_how_another_version_is_taken_where_an_old_one_is_pinned(small):
     project = small("venv")
     project.run("make", "env")
@@ -171,7 +172,7 @@ def start(project, *command, **variables):
     return subprocess.Popen(command, cwd=project.path, env=project.environ | variables, **how)
 
 
-@pytest.mark.parametrize("manager", ["venv", "uv"])
+@pytest.mark.parametrize("manager", [pytest.param("venv", marks=pytest.mark.slow), "uv"])
 def test_of_two_makes_at_once_one_makes_the_environment_and_both_succeed(small, manager):
     project = small(manager)
     both = [start(project, "make", "env") for _ in range(2)]

@@ -147,6 +147,7 @@ def test_two_submissions_at_once_are_two_jobs_and_two_results(bake_with_env):
     assert {path.name for path in project.path.glob("logs/*")} == {f"my_script.{end}{n}" for end in "oe" for n in ids}
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass_untouched(bake_with_env):
     its_own_tests_pass(bake_with_env())
 
@@ -218,6 +219,7 @@ conda() { [ "$1" = activate ] && export CONDA_PREFIX=$2 PATH="$2/bin:$PATH"; }
 """
 
 
+@pytest.mark.slow
 def test_conda_makes_the_environment_once_and_is_activated_in_jobs_and_tests(bake, demo, tmp_path):
     project = bake(environment="conda")
     base = tmp_path / "a conda"

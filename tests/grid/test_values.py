@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies
 from sandbox import compiled_library, room
 from values import NASTY, same, texts, values
 
+pytestmark = pytest.mark.thorough
 # one copy of grid.py serves all examples of a test; how many there are is told by the profile (tests/conftest.py)
 many = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
