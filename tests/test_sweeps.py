@@ -81,6 +81,7 @@ def test_a_sweep_gives_the_same_here_and_on_the_grid_in_the_order_of_nested_loop
     assert re.search(rf"^best: accuracy {best:.4f}, .*, in results/\d+-\d+-\d+\.[1-4]$", output, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_does_not_stop_the_others_and_is_named(bake_with_env):
     project = bake_with_env()
     options = "ARGS=--learning-rate 0.01 -1 0.001 --epochs 1"
@@ -138,6 +139,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_running_and_tells_how_to_stop_it(ba
     wait_until(lambda: len(project.results()) == 2)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_submitted_and_waited_for_by_a_python_without_packages(bake_with_env):
     project = quick(bake_with_env())
     shell = "source environment/activate.sh && python -S my_script.py grid --epochs 1 2 --wait"
@@ -341,6 +343,7 @@ def test_a_look_at_one_job_shows_only_its_runs_and_changes_no_file_of_all_runs(r
     assert results.compare("--job", "no/../such").startswith("no results of job no/../such in ")
 
 
+@pytest.mark.slow
 def test_the_runs_of_one_job_are_those_of_its_retries_too(bake_with_env):
     project = quick(bake_with_env())
     project.run("make", "grid", "ARGS=--epochs 1 2 --wait", **BACKGROUND)

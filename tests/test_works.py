@@ -134,6 +134,7 @@ def test_make_status_shows_a_job_and_make_stop_ends_it(bake_with_env):
     assert project.results() == {}
 
 
+@pytest.mark.slow
 def test_two_submissions_at_once_are_two_jobs_and_two_results(bake_with_env):
     project = bake_with_env()
     command = ["bash", "-c", "source environment/activate.sh && python my_script.py grid --epochs 3"]
@@ -147,11 +148,11 @@ def test_two_submissions_at_once_are_two_jobs_and_two_results(bake_with_env):
     assert {path.name for path in project.path.glob("logs/*")} == {f"my_script.{end}{n}" for end in "oe" for n in ids}
 
 
-@pytest.mark.slow
 def test_its_own_tests_pass_untouched(bake_with_env):
     its_own_tests_pass(bake_with_env())
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass_with_long_and_nasty_answers_in_a_folder_with_a_nasty_name(bake_with_env, tmp_path):
     project = bake_with_env(
         into=tmp_path / NASTY_FOLDER,
@@ -194,6 +195,7 @@ def test_venv_makes_the_environment_in_a_folder_with_a_nasty_name(demo):
     assert package.is_relative_to(prefix)
 
 
+@pytest.mark.slow
 def test_make_demo_again_keeps_what_is_there_and_gives_the_same(demo):
     known = demo.results()
     (demo.path / "notes.txt").write_text("mine")
