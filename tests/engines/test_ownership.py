@@ -5,6 +5,7 @@ An id alone may be another job's; a list that lacks a job may be another cluster
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -17,15 +18,15 @@ from test_faults import UNTIL_GO, end, running, waiting
 
 def test_seen_from_another_cluster_a_job_is_not_lost_and_cannot_be_stopped_or_run_again(sandbox, engine, monkeypatch):
     job, _ = running(sandbox, UNTIL_GO.format(code=0))
-    engine.elsewhere(sandbox, monkeypatch)
-    state, _, reason, *_ = job.status
-    assert state == "RUNNING" and "it was submitted as" in reason and reason.endswith("ask there")
-    with pytest.raises(sandbox.grid.SubmitError, match="was submitted as .*: stop it there"):
-        job.cancel()
-    with pytest.raises(sandbox.grid.GridError, match="has no failed tasks"):
-        job.resubmit()
-    monkeypatch.undo()  # home again
-    os.chdir(sandbox.path)
+    with monkeypatch.context() as there:
+        engine.elsewhere(sandbox, there)
+        state, _, reason, *_ = job.status
+        assert state == "RUNNING" and "it was submitted as" in reason and reason.endswith("ask there")
+        with pytest.raises(sandbox.grid.SubmitError, match="was submitted as .*: stop it there"):
+            job.cancel()
+        with pytest.raises(sandbox.grid.GridError, match="has no failed tasks"):
+            job.resubmit()
+    shutil.rmtree(sandbox.path / "bin")  # home again
     assert job.state == "RUNNING" and engine.in_queue(job.id) and job.ids == [job.id]
     sandbox.write("go", "")
     assert end(job) == ("DONE", 0, "")
