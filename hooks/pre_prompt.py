@@ -8,7 +8,6 @@ import glob
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -62,7 +61,7 @@ def query(found):
     """Put what each scheduler of this machine offers into a dict, by its name, as its answers come in."""
     try:
         schedulers, site = load_library()
-        kinds = [kind for kind in (schedulers.GridEngine, schedulers.Slurm) if all(map(shutil.which, kind.programs))]
+        kinds = schedulers.found_here()
         found.update({kind.name: {} for kind in kinds})
 
         def query_one(kind):

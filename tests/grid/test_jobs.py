@@ -354,6 +354,29 @@ while True:
     until(lambda: job.state == "CANCELLED", "it is killed")
 
 
+def test_of_two_jobs_only_the_one_that_was_told_before_is_killed(sandbox):
+    text = """
+import os, signal, sys, time
+def save(*_):
+    open(f"told-{sys.argv[1]}", "w")
+signal.signal(signal.SIGTERM, save)
+open(f"ready-{sys.argv[1]}", "w")
+while not os.path.exists("end"): time.sleep(0.05)
+"""
+    sandbox.write("worker.py", text)
+    sandbox.limits.grace = 0.2
+    first, second = (sandbox.submit(args=[number]) for number in (1, 2))
+    until(lambda: all(os.path.exists(f"ready-{number}") for number in (1, 2)), "both run")
+    sandbox.grid.qdel(first)
+    until(lambda: os.path.exists("told-1"), "the first one was told")
+    assert sorted(sandbox.grid.qdel([first, second])) == sorted([first.id, second.id])
+    until(lambda: first.state == "CANCELLED", "the second stop kills the first job")
+    until(lambda: os.path.exists("told-2"), "the second job was told, not killed")
+    assert second.state == "RUNNING"
+    sandbox.write("end", "")
+    assert sandbox.end(second).code == 0
+
+
 def test_the_processes_of_a_pool_leave_the_signal_to_the_worker(sandbox):
     text = """
 import multiprocessing, signal, sys, time

@@ -145,9 +145,8 @@ def log(job: Job | Task, follow: bool) -> None:
         sys.stdout.write(job.log() or "no output yet\n")
         return
     read: dict = {}  # how much of each file was shown
-    for known in polling.poll_until_ended([whole.files]):
-        found = known[id(whole.files)][place]
-        current = whole._tasks(known[id(whole.files)])[place]
+    for [statuses] in polling.poll_until_ended([whole.files]):
+        found, current = statuses[place], whole._tasks(statuses)[place]
         for path in filter(None, (current.stdout, current.stderr)):
             if path.is_file():
                 with open(path, "rb") as file:

@@ -112,27 +112,16 @@ def submit_exactly_once(
         SubmitError: nobody knows.
     """
     end, pause, call = time.monotonic() + project.limits.retry, 0.5, True
-    trouble: SubmitError = Refused("")
     while True:
         if call:
-            try:
-                # qsub keeps the lock while it is at work; a job in the background would keep it until its end
-                answer = engine.call(words, (keep,) if keep is not None and engine.programs else ())
-                ids = re.findall(engine.id_pattern, answer, re.MULTILINE)
-                if len(ids) == 1:
-                    return ids[0]
-                trouble = SubmitError(f"{words[0]} printed no job id, but: {answer.strip() or 'nothing'}")
-            except SubmitError as error:
-                trouble = error
-        # whether it surely does not have the job, so that it is safe to try again, or to give up
-        call = isinstance(trouble, Refused) or bool(re.search(engine.not_sent_pattern, str(trouble)))
-        try:
-            found = engine.find({submission.script}, {job.name}, engine.queue()).get(submission.script)
-            call = True
-        except SubmitError:
-            found = None  # nobody can tell yet
-        if found := found or _recorded_id(submission):  # a task that has begun may have left the queue already
-            return found
+            job_id, trouble = _call_once(engine, words, keep)
+            if job_id:
+                return job_id
+        taken = _was_taken(engine, job, submission)
+        if isinstance(taken, str):
+            return taken
+        # it is only safe to try again, or to give up, if the scheduler surely does not have it
+        call = taken is False or isinstance(trouble, Refused) or bool(re.search(engine.not_sent_pattern, str(trouble)))
         left = end - time.monotonic()
         if call and (left <= 0 or not isinstance(trouble, Unreachable)):
             raise Refused(str(trouble))
@@ -142,16 +131,34 @@ def submit_exactly_once(
             raise SubmitError(
                 f"{trouble}\nIt is not known whether the job was submitted; `python grid.py status` will tell ({job.path})"
             )
-        if pause == 0.5:
+        if pause == 0.5:  # the first time
             print(f"grid: {words[0]} is not responding; retrying for {project.limits.retry:g} s", file=sys.stderr)
         pause = min(2 * pause, 10)
         time.sleep(min(pause, left))
 
 
-def _recorded_id(submission: Submission) -> str | None:
-    for task, record in submission.records(refresh=True).items():
-        return submission.read_record(task, record).get("id")
-    return None
+def _call_once(engine: Scheduler, words: list[str], keep: int | None) -> tuple[str, SubmitError]:
+    """Call the submit command; return the id, or an empty text and what went wrong."""
+    try:
+        # qsub keeps the lock while it is at work; a job in the background would keep it until its end
+        answer = engine.call(words, (keep,) if keep is not None and engine.programs else ())
+    except SubmitError as error:
+        return "", error
+    ids = re.findall(engine.id_pattern, answer, re.MULTILINE)
+    trouble = SubmitError(f"{words[0]} printed no job id, but: {answer.strip() or 'nothing'}")
+    return ids[0] if len(ids) == 1 else "", trouble
+
+
+def _was_taken(engine: Scheduler, job: JobFolder, submission: Submission) -> str | bool | None:
+    """Return the id of a submission that the scheduler has; False if its queue lacks it; None if nobody can tell."""
+    found: str | bool | None
+    try:
+        found = engine.find({submission.script}, {job.name}, engine.queue()).get(submission.script, False)
+    except SubmitError:
+        found = None
+    for task, record in submission.records(refresh=True).items():  # one that has begun may have left the queue already
+        return found or submission.read_record(task, record).get("id") or found
+    return found
 
 
 def job_script(job: JobFolder, submission: Submission, resources: Resources, engine: Scheduler) -> str:

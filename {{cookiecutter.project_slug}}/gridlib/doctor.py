@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from gridlib import polling, project, schedulers, states
 from gridlib.errors import GridError, JobFailed, JobTimeout, SubmitError, printable
 from gridlib.job import all_jobs
-from gridlib.schedulers import GridEngine, Scheduler, Slurm, scheduler
+from gridlib.schedulers import Scheduler, scheduler
 from gridlib.site import UNAVAILABLE, GridEngineSite, SlurmSite, query_site, unsatisfiable
 from gridlib.testjob import PROJECT, TestJob, activation, starter_default, starters
 
@@ -111,7 +111,7 @@ def catch_errors(subject: str, check: Check) -> Check:
 
 def check_scheduler() -> Generator[Finding, None, Scheduler | None]:
     """Check which scheduler is used, and return it if it is here."""
-    here = [kind for kind in (GridEngine, Slurm) if all(map(shutil.which, kind.programs))]
+    here = schedulers.found_here()
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # what it warns of is a Finding here
             engine, because = schedulers.choose()
@@ -294,8 +294,7 @@ def check_job(name: str, timeout: float) -> Check:
         yield Finding("ok", "submitted", f"job {job.id} after {time.monotonic() - begin:.1f} s")
         begin, started, status = time.monotonic(), False, states.Status("PENDING", None, "", {})
         try:
-            for known in polling.poll_until_ended([job.files], timeout):
-                status = known[id(job.files)][0]
+            for [[status]] in polling.poll_until_ended([job.files], timeout):
                 if status.record and not started:
                     started = True
                     yield Finding(

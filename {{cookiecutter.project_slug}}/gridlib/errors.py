@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def printable(text: str) -> str:
-    """Return a text that is safe to print anywhere: no control characters but newline and tab, none that turn its direction."""
+    """Return a text that is safe to print anywhere: no control characters but newline and tab, no right-to-left marks."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(

@@ -9,10 +9,10 @@
             tasks             the number of the task at each index, a line each              its owner       once
             job.sh            what the scheduler runs; `bash 1/job.sh 7` runs task 7 here     its owner       once
             stopped           empty: somebody asked to stop it                               who stops it    once
-            records/          7.running, renamed to 7.exit-0, 7.exit-3 or 7.stopped-143      the job, there  start, end
+            records/          7.running, renamed to 7.exit-0, 7.exit-3 or 7.stopped-143      the job, at its start and end
             lost.json         how tasks ended that left the queue without a record           who found out   rarely
 
-Of a task its newest submission counts. A single job is an array of one task. The number of a submission is one more than
+Whoever finds an id that was lost adds it to submission.json: all find the same. Of a task its newest submission counts. A single job is an array of one task. The number of a submission is one more than
 the newest that its owner had seen when it chose the tasks, so of two that choose at the same time mkdir lets one win.
 
 Whoever submits holds a lock on tasks.jsonl, and so does a qsub that it has called: where file systems have locks, that
@@ -190,7 +190,7 @@ class JobFolder:
         return False
 
     def is_being_submitted(self, submission: Submission | None, mine: bool = False) -> bool:
-        """Return whether an id may still come: of a submission, or of tasks that are in none.
+        """Return whether an id may still come of a submission; None: of tasks that no submission holds yet.
 
         Args:
             mine: this process holds the lock, so no other one on this machine submits.

@@ -169,14 +169,14 @@ class Job(HasLog):
 
     def watch(self, timeout: float | None = None) -> Iterator[dict[str, int]]:
         """Yield counts, now and about every second until all tasks have ended; raise JobTimeout after timeout seconds."""
-        for known in polling.poll_until_ended([self.files], timeout):
-            yield _count(known[id(self.files)])
+        for [statuses] in polling.poll_until_ended([self.files], timeout):
+            yield _count(statuses)
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Task]:
         """Yield each Task as it ends, however, once; raise JobTimeout after timeout seconds."""
         told: set[int] = set()
-        for known in polling.poll_until_ended([self.files], timeout):
-            for task in self._tasks(known[id(self.files)]):
+        for [statuses] in polling.poll_until_ended([self.files], timeout):
+            for task in self._tasks(statuses):
                 if task._status.state not in states.LIVE and task.number not in told:
                     told.add(task.number)
                     yield task
@@ -252,12 +252,13 @@ def all_jobs() -> list[Job]:
 
 def wait(jobs: list[Job], timeout: float | None = None) -> None:
     """Wait until jobs have ended; see grid.wait."""
-    known: dict[int, list[states.Status]] = {}
-    for known in polling.poll_until_ended([job.files for job in jobs], timeout):  # noqa: B007  # the last one counts
+    statuses: list[list[states.Status]] = []
+    for statuses in polling.poll_until_ended([job.files for job in jobs], timeout):  # noqa: B007  # the last one counts
         pass
-    ends = {id(job): states.summarize(job.files, known[id(job.files)]) for job in jobs}
-    if failed := [job for job in jobs if ends[id(job)].state != "DONE"]:
-        reports = "\n".join(failure_report(job, ends[id(job)], known[id(job.files)]) for job in failed[:5])
+    ends = [(job, states.summarize(job.files, tasks), tasks) for job, tasks in zip(jobs, statuses, strict=True)]
+    if bad := [end for end in ends if end[1].state != "DONE"]:
+        failed = [job for job, _, _ in bad]
+        reports = "\n".join(failure_report(*end) for end in bad[:5])
         raise JobFailed(reports + "\n..." * (len(failed) > 5), failed[0])
 
 

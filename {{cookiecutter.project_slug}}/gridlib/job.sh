@@ -96,6 +96,7 @@ if [ "$grid_id" != by-hand ]; then
 fi
 
 # 4. The jobs before this one. The scheduler lets it begin when they have ended, however; their records tell how.
+# as JobFolder.newest() does in Python
 grid_count() { # sets grid_ended and grid_well: how many tasks of the job in a folder have ended, and how many did well
     read -r grid_ended grid_well < <(
         for grid_each in "$1"/[0-9]*/; do # of each task its newest submission counts

@@ -79,7 +79,7 @@ def _ask(looks: list[_Look]) -> dict[str, Answer | str]:
             queue = asked.queue()
             for script, job_id in asked.find(set(lost), {look.job.name for look in ours}, queue).items():
                 look, submission = lost[script]
-                if submission.stopped():  # while nobody knew what to stop
+                if submission.stopped():  # somebody asked for that while nobody knew the id
                     asked.cancel([job_id], False)
                 submission.save_id(job_id)
                 known.add(job_id)
@@ -251,8 +251,8 @@ class _Look:
         return bool(last and self._stopped[last.number])
 
 
-def poll_until_ended(jobs: list[JobFolder], timeout: float | None = None) -> Iterator[dict[int, list[Status]]]:
-    """Look at jobs until all have ended, gently; yield the Status of each task, by id(job), after each look.
+def poll_until_ended(jobs: list[JobFolder], timeout: float | None = None) -> Iterator[list[list[Status]]]:
+    """Look at jobs until all have ended, gently; after each look yield what poll_tasks() returns.
 
     What jobs leave in their folders is read every second. The scheduler is asked after half a second and then ever more
     seldom, up to once a minute.
@@ -272,7 +272,7 @@ def poll_until_ended(jobs: list[JobFolder], timeout: float | None = None) -> Ite
             asked, pause = now, min(60, 1.5 * pause)
         known |= {id(job): statuses for job, statuses in zip(unfinished, poll_tasks(unfinished, ask), strict=True)}
         unfinished = [job for job in unfinished if any(status.state in LIVE for status in known[id(job)])]
-        yield known
+        yield [known[id(job)] for job in jobs]
         left = 1 if timeout is None else begin + timeout - time.monotonic()
         if unfinished and left <= 0:
             names = ", ".join(map(str, unfinished[:5])) + (" ..." if len(unfinished) > 5 else "")

@@ -123,7 +123,7 @@ def start(script):
 
 
 def forget_modules():
-    """Let the script import this library, and what its own folder has a module of that name for, as it would directly."""
+    """Forget what this file has imported wherever the script's folder has a module of its own of that name."""
     for name in set(sys.modules) - LOADED:
         top = name.partition(".")[0]
         own = [os.path.join(folder, top) for folder in sys.path[:1]]

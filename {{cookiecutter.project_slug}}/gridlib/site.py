@@ -52,7 +52,13 @@ class SlurmSite:
 
 
 def query_site(scheduler: Scheduler) -> GridEngineSite | SlurmSite:
-    """Return what the site of a Grid Engine or a Slurm offers."""
+    """Return what the site of a Grid Engine or a Slurm offers.
+
+    Raises:
+        SubmitError: it is another scheduler, of which nothing can be asked.
+    """
+    if scheduler.name not in ("gridengine", "slurm"):
+        raise SubmitError(f"what a site with {scheduler.title} offers cannot be asked; its names are not checked")
     return query_slurm(scheduler) if scheduler.name == "slurm" else query_grid_engine(scheduler)
 
 

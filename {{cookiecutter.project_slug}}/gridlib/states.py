@@ -24,8 +24,8 @@ LIVE = ("PENDING", "RUNNING")
 
 # What is known of a task beside its record, where it is no row of the queue.
 GONE = "gone"  # it left the queue
-SUBMITTING = "submitting"  # nobody knows its id yet
-UNSUBMITTED = "unsubmitted"  # nobody will ever know one
+SUBMITTING = "submitting"  # it has no id yet, but one may come
+UNSUBMITTED = "unsubmitted"  # it has no id, and none will come
 SILENT = "the scheduler does not respond"
 NOT_ASKED = ""
 

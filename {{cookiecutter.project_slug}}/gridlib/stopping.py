@@ -26,7 +26,7 @@ def stop(name: str, jobs: list[JobFolder], others: list[str], everything: list[J
         SubmitError: it does not know one of the others, refuses, or cannot be asked; or a job lives elsewhere.
     """
     engine = scheduler(name)
-    locked = {job.path for job in jobs if job.is_locked()}
+    locked = {job.path for job in everything or jobs if job.is_locked()}  # before the queue is read
     queue = engine.queue()
     if everything is not None:
         jobs = [job for job in everything if not queue.keys().isdisjoint(job.ids)]
@@ -36,14 +36,16 @@ def stop(name: str, jobs: list[JobFolder], others: list[str], everything: list[J
     listed = [job_id for job in jobs for job_id in job.ids if job_id in queue]
     scripts = dict.fromkeys(listed, "") | engine.scripts(listed, queue)  # one call for all
     stops = [_Stop(engine, job, queue, scripts, job.path in locked) for job in jobs]
-    ids, kill = list(others), True
+    first, again = list(others), list[str]()  # who was told before and goes on is killed where that is another thing
     for one in stops:
         if one.targets:
-            kill = one.mark() and kill
-            ids += one.ids()
+            told_before = one.mark()
+            (again if told_before else first).extend(one.ids())
+    ids = first + again
     try:
-        if ids:
-            engine.cancel(ids, kill and len(ids) > len(others))
+        for some, kill in ((first, False), (again, True)):
+            if some:
+                engine.cancel(some, kill)
     except SubmitError:
         now = engine.queue()
         left = {job_id for job_id in ids if any(row.reason != "being deleted" for row in now.get(job_id, ()))}

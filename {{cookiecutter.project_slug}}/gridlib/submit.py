@@ -89,6 +89,7 @@ def _write_and_submit(
             facts["snapshot"], facts["snapshot_without"] = provenance.take_snapshot(facts["script"], copy)
         script = provenance.script_facts(facts.get("snapshot", facts["script"]))
         origin = provenance.origin() | {"script": script, **git.facts()}
+        # this writes job.json too, once the first submission is ready
         dispatch.submit(engine, job, list(range(1, len(lines) + 1)), asked, {}, origin, keep)
 
 

@@ -29,6 +29,13 @@ def scheduler(name: str) -> Scheduler:
     return SCHEDULERS[name](checked_settings())
 
 
+def found_here() -> list[type[Scheduler]]:
+    """Return the schedulers whose programs are on PATH. Others bring a qsub as well; only Grid Engine brings qconf."""
+    import shutil
+
+    return [kind for kind in SCHEDULERS.values() if kind.programs and all(map(shutil.which, kind.programs))]
+
+
 def choose(name: str | None = None) -> tuple[Scheduler, str]:
     """Return the scheduler to use, and the reason: as named, by $GRID_SCHEDULER, by [tool.grid], or as found on PATH.
 
@@ -36,8 +43,6 @@ def choose(name: str | None = None) -> tuple[Scheduler, str]:
         ArgumentError: there is none of this name, or the settings hold a mistake.
         SubmitError: this machine has none.
     """
-    import shutil
-
     table = checked_settings()
     for chosen, because in (
         (name, "as asked for"),
@@ -46,13 +51,12 @@ def choose(name: str | None = None) -> tuple[Scheduler, str]:
     ):
         if chosen:
             return scheduler(chosen), because
-    # other schedulers bring a qsub as well; only Grid Engine brings qconf
-    found = [kind for kind in (GridEngine, Slurm) if all(map(shutil.which, kind.programs))]
+    found = found_here()
     if not found:
         raise SubmitError(
             f"found neither Grid Engine (qsub, qconf) nor Slurm (sbatch) on this machine. {NO_SCHEDULER_ADVICE}"
         )
-    if len(found) == 2:
+    if len(found) > 1:
         warn_once("found both Grid Engine and Slurm, using Grid Engine; set GRID_SCHEDULER=slurm for Slurm")
     return found[0](table), f"{' and '.join(found[0].programs)} found on PATH"
 

@@ -69,4 +69,6 @@ class Background(Scheduler):
 
         for job_id in ids:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.killpg(int(job_id), signal.SIGKILL if kill else signal.SIGUSR2)  # the latter as Grid Engine does
+                os.killpg(
+                    int(job_id), signal.SIGKILL if kill else signal.SIGUSR2
+                )  # run.py turns it into SIGTERM, as Grid Engine's

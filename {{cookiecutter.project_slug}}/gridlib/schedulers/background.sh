@@ -1,9 +1,9 @@
 #!/bin/bash
 # Runs a job on this machine as a scheduler would, and prints its id, the number of its process group:
 #
-#     background.sh TASKS ROOM [ID ...] SCRIPT
+#     background.sh TASKS MAX_RUNNING [ID ...] SCRIPT
 #
-# TASKS is how many tasks the array has, 0 for none; ROOM how many may run at once; the jobs with these ids must have
+# TASKS is how many tasks the array has, 0 for none; MAX_RUNNING how many may run at once; the jobs with these ids must have
 # ended before. gridlib/schedulers/background.py calls it, and knows its processes by their words.
 
 if [ "$1" != --run ]; then
@@ -15,7 +15,7 @@ if [ "$1" != --run ]; then
     exit
 fi
 
-script=$2 tasks=$3 room=$4
+script=$2 tasks=$3 max_running=$4
 shift 4
 last=$((tasks > 0 ? tasks : 1))
 trap 'last=0' USR2 # the job is stopped: its tasks get the signal too, and no more are started
@@ -29,6 +29,6 @@ for id in "$@"; do
 done
 for ((index = 1; index <= last; index++)); do
     GRID_ID=$$ GRID_INDEX=$index bash -p "$script" &
-    while [ "$(jobs -rp | wc -l)" -ge "$room" ]; do wait -n; done
+    while [ "$(jobs -rp | wc -l)" -ge "$max_running" ]; do wait -n; done
 done
 while [ -n "$(jobs -rp)" ]; do wait; done

@@ -97,7 +97,10 @@ class Scheduler:
         return None
 
     def scripts(self, ids: list[str], queue: dict[str, list[Row]]) -> dict[str, str]:
-        """Return the paths of the job scripts of these jobs of the queue, by id."""
+        """Return the paths of the job scripts of these jobs of the queue, by id.
+
+        Override it where the rows of the queue do not tell the script: a job is found, and stopped, only by its script.
+        """
         return {job_id: row.script for job_id in ids for row in queue.get(job_id, ()) if row.script}
 
     def account(self, job_id: str, owner: Owner, listed: bool) -> dict[int, End]:
@@ -109,7 +112,7 @@ class Scheduler:
         Raises:
             Unreachable: the scheduler does not tell whether it has the job.
         """
-        return {}
+        raise NotImplementedError
 
     def pending_reason(self, job_id: str, stuck: bool) -> str:
         """Return why a job does not run, in the scheduler's words; empty if it does not tell. stuck: it never will."""
