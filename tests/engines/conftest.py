@@ -34,7 +34,9 @@ def pytest_collection_modifyitems(items):
 def pytest_generate_tests(metafunc):
     if "engine" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("only")
-        metafunc.parametrize("engine", only.args if only else list(ENGINES), indirect=True, scope="session")
+        # with --dist loadgroup each engine has a process of its own, and its tests their order
+        each = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in (only.args if only else ENGINES)]
+        metafunc.parametrize("engine", each, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
