@@ -23,7 +23,7 @@ test: lint  ## lint, and all tests that need no scheduler and no root; ARGS="-k 
 
 test-engines: export HYPOTHESIS_PROFILE := thorough
 test-engines: .venv/.ready start-engines  ## tests on a real Grid Engine and a real Slurm, installed and started if none runs (root, Debian); ENGINE=slurm: only there
-	$(venv) -m pytest tests/engines -n 2 --dist loadgroup $(ENGINE:%=-k %) $(ARGS)
+	$(venv) -m pytest tests/engines -n 2 $(ENGINE:%=-k %) $(ARGS)
 	$(if $(ENGINE)$(ARGS),,$(venv) -m pytest --ignore=tests/engines -n 4 --dist worksteal -m 'slow or thorough' $(ARGS))
 
 test-long: .venv/.ready start-engines  ## those tests that take minutes: arrays of many tasks, thousands of runs, many kills

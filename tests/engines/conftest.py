@@ -3,6 +3,8 @@
 Each test that takes `engine`, or a fixture that does, runs on both; mark it with only("slurm") where it can be of one.
 """
 
+import re
+
 import pytest
 
 from engines import ENGINES
@@ -34,9 +36,18 @@ def pytest_collection_modifyitems(items):
 def pytest_generate_tests(metafunc):
     if "engine" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("only")
-        # with --dist loadgroup each engine has a process of its own, and its tests their order
-        each = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in (only.args if only else ENGINES)]
-        metafunc.parametrize("engine", each, indirect=True, scope="session")
+        metafunc.parametrize("engine", only.args if only else list(ENGINES), indirect=True, scope="session")
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """With -n 2 each engine has a process of its own, and its tests keep their order."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByEngine(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "slurm" if re.search(r"[\[-]slurm[\]-]", nodeid) else "gridengine"
+
+    return ByEngine(config, log)
 
 
 @pytest.fixture(scope="session")

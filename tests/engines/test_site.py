@@ -17,9 +17,6 @@ from baking import Project, without_schedulers
 from sandbox import Sandbox, room
 from until import until
 
-# these are about a host with both engines
-pytestmark = pytest.mark.xdist_group("gridengine")
-
 GRID_ENGINE = "qsub qconf qhost qstat qalter qdel qacct"
 SLURM = "sbatch sinfo squeue scontrol scancel"
 READY = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"  # the Python of the tests, for an environment
