@@ -98,13 +98,8 @@ def test_a_list_that_lacks_the_job_is_no_end_and_no_stop_gets_lost(sandbox, engi
     job, _ = running(sandbox)
     engine.empty_list(sandbox)
     assert job.state == "RUNNING" and not list(job.folder.glob("*/lost.json"))
-    if engine.name == "slurm":  # it is told all the same
-        assert sandbox.grid.qdel(job) == [job.id]
-        assert end(job, 30) == ("CANCELLED", 143, "stopped on request")
-    else:  # nobody can tell what it is: say so
-        with pytest.raises(sandbox.grid.SubmitError, match="qstat does not list job"):
-            sandbox.grid.qdel(job)
-        assert not (job.folder / "1" / "stopped").exists() and engine.in_queue(job.id)
+    assert sandbox.grid.qdel(job) == [job.id]  # it is told all the same
+    assert end(job, 30) == ("CANCELLED", 143, "stopped on request")
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
