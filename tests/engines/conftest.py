@@ -24,11 +24,15 @@ ORDER = [
 FIRST = "test_jobs_with_a_limit_of_time_run_before_it"
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)  # after pytest has put the tests of each engine together
 def pytest_collection_modifyitems(items):
+    engines = list(ENGINES)
+
     def place(item):
         name = item.module.__name__
-        return -1 if item.originalname == FIRST or name not in ORDER else ORDER.index(name)
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        engine = engines.index(parameters.get("engine", engines[0]))  # tests of both run with those of the first one
+        return engine, -1 if item.originalname == FIRST or name not in ORDER else ORDER.index(name)
 
     items.sort(key=place)
 
