@@ -27,7 +27,8 @@ test-engines: .venv/.ready start-engines  ## tests on a real Grid Engine and a r
 	$(if $(ENGINE)$(ARGS),,$(venv) -m pytest --ignore=tests/engines -n 4 --dist worksteal -m 'slow or thorough' $(ARGS))
 
 test-long: .venv/.ready start-engines  ## those tests that take minutes: arrays of many tasks, thousands of runs, many kills
-	$(venv) -m pytest tests -m long --timeout 1800 $(ENGINE:%=-k %) $(ARGS)
+	$(venv) -m pytest tests/engines -n 2 -m long --timeout 1800 $(ENGINE:%=-k %) $(ARGS)
+	$(if $(ENGINE)$(ARGS),,$(venv) -m pytest --ignore=tests/engines -m long --timeout 1800)
 
 bench: .venv/.ready  ## measure what grid.py costs, beside a floor in the same run
 	$(venv) benchmarks/bench.py
