@@ -9,10 +9,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from baking import NASTY_FOLDER
 from until import until
 
 PROJECT = Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"
-NASTY_FOLDER = 'it\'s a "test" $HOME;echo ü'  # a name that breaks whatever is not quoted
 
 
 @cache

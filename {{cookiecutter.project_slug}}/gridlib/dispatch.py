@@ -48,6 +48,7 @@ def submit(
     most, left, number = engine.default_max_tasks, tasks, max(seen, default=0)
     if len(tasks) > most:
         most = max(1, engine.max_tasks())
+    same = {"resources": resources.to_facts(), "place": engine.place(), **provenance}  # in all submissions
     while left:
         number += 1
         chunk = left[:most]
@@ -55,8 +56,7 @@ def submit(
         submission = None
         try:
             # the intent is on disk before the scheduler is called, and the id right after
-            facts = {"command": words, "resources": resources.to_facts(), "place": engine.place(), **provenance}
-            submission = job.new_submission(number, chunk, facts)
+            submission = job.new_submission(number, chunk, {"command": words, **same})
             project.write_whole(submission.script, job_script(job, submission, resources, engine))
             if number == 1:  # from now on others see the job
                 project.write_whole(os.path.join(job.path, "job.json"), project.dump_json(job.facts))
@@ -76,7 +76,7 @@ def submit(
         submission.save_id(job_id)  # if the disk is full, say, the id will be found again
         left = left[most:]
         marks = {one.number: one.stopped() for one in job.submissions()}  # None: no mark, or it cannot be read now
-        if any(when is not None and when != seen.get(number) for number, when in marks.items()):
+        if any(when is not None and when != seen.get(which) for which, when in marks.items()):
             _stop_own(engine, job, submission)
 
 

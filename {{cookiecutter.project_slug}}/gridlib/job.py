@@ -217,9 +217,8 @@ class Job(HasLog):
         if not tasks:
             reason = states.summarize(files, statuses)
             raise GridError(f"{files} has no failed tasks: {reason.reason if files.array else reason.state}")
-        asked = [
-            one.facts["resources"] for one in before if "resources" in one.facts
-        ]  # not of one that was never finished
+        # not of one that was never finished
+        asked = [one.facts["resources"] for one in before if "resources" in one.facts]
         resources = Resources.from_facts(asked[-1] if asked else None).replace(**changes)
         script = require_script(files.facts.get("snapshot") or files.facts["script"])
         facts = provenance.origin() | {"script": provenance.script_facts(script)}
@@ -257,9 +256,8 @@ def wait(jobs: list[Job], timeout: float | None = None) -> None:
         pass
     ends = [(job, states.summarize(job.files, tasks), tasks) for job, tasks in zip(jobs, statuses, strict=True)]
     if bad := [end for end in ends if end[1].state != "DONE"]:
-        failed = [job for job, _, _ in bad]
         reports = "\n".join(failure_report(*end) for end in bad[:5])
-        raise JobFailed(reports + "\n..." * (len(failed) > 5), failed[0])
+        raise JobFailed(reports + "\n..." * (len(bad) > 5), bad[0][0])
 
 
 def failure_report(job: Job, status: states.Status, statuses: list[states.Status]) -> str:

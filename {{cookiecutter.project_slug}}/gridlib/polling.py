@@ -9,7 +9,6 @@ there is none. A scheduler that does not respond changes nothing.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import NamedTuple
 
@@ -237,7 +236,7 @@ class _Look:
     def _is_ours(self, row: Row, submission: Submission) -> bool:
         """Whether a row with the id of a submission is about it: ids are used again, and by other clusters."""
         if row.script:
-            return os.path.realpath(row.script) == os.path.realpath(submission.script)
+            return project.same_path(row.script, submission.script)
         return row.name in ("", self.job.name)
 
     def _of_tasks_in_no_submission(self, answer: Answer | str) -> str:

@@ -75,6 +75,11 @@ def write_whole(path: str | os.PathLike, text: str) -> None:
     os.replace(new, path)
 
 
+def same_path(path: str, other: str) -> bool:
+    """Return whether two paths lead to one file, also through linked folders."""
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
 def load_json(path: str | os.PathLike) -> dict:
     """Read a JSON file that holds an object; ValueError if it holds something else."""
     import json

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from gridlib import project
 from gridlib.errors import SubmitError
 from gridlib.folder import JobFolder
@@ -74,7 +72,7 @@ class _Stop:
         live = [one for one in present if not elsewhere and (one.id in queue or self._is_alive(engine, one))]
         hidden = [one.id for one in live if one.id and one.id not in scripts]
         scripts = scripts | engine.scripts(hidden, queue)
-        self.live = [one for one in live if _same(scripts.get(one.id or "") or one.script, one.script)]
+        self.live = [one for one in live if project.same_path(scripts.get(one.id or "") or one.script, one.script)]
         # those that are on their way to the scheduler: who submits them sees the mark
         coming = [one for one in submissions if not one.id] + (submissions[-1:] if locked else [])
         self.targets = self.live + [one for one in coming if one not in self.live]
@@ -125,7 +123,3 @@ class _Stop:
         for one in self.new:
             if one.id in left:
                 one.unmark_stopped()
-
-
-def _same(path: str, other: str) -> bool:
-    return os.path.realpath(path) == os.path.realpath(other)

@@ -199,7 +199,7 @@ class GridEngine(Scheduler):
             script = self.scripts([job_id], {}).get(job_id)
         except SubmitError as error:
             raise Unreachable(str(error)) from None
-        return script is not None and os.path.realpath(script) == os.path.realpath(owner.script)
+        return script is not None and project.same_path(script, owner.script)
 
     def _end(self, failed: int, code: int) -> End:
         """See the man page accounting: failed 37 is a limit, 100 a signal."""
